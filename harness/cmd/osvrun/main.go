@@ -1,0 +1,135 @@
+// Command osvrun boots a kernel ELF in QEMU. It prints the QEMU line first, so
+// that one can leave it behind, then the serial console, and exits with the
+// guest's own code: 124 after --timeout or an interrupt, 125 where QEMU failed,
+// 126 after a reset or triple fault.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"osv/harness/vm"
+)
+
+type cli struct {
+	Kernel string `arg:"" type:"existingfile" help:"Kernel ELF with a PVH note, or a Linux bzImage."`
+
+	Machine string   `help:"Board: q35, pc or microvm." default:"q35" enum:"q35,pc,microvm" short:"M"`
+	Accel   string   `help:"auto (KVM where a guest really boots, else TCG), kvm or tcg." default:"auto" enum:"auto,kvm,tcg"`
+	CPU     string   `help:"CPU model (default: max,-erms under TCG, host under KVM)."`
+	CPUs    int      `help:"Number of vCPUs." default:"1" name:"cpus" short:"c"`
+	Mem     int      `help:"Guest memory in MiB." default:"256" short:"m"`
+	Append  string   `help:"Kernel command line." short:"a"`
+	Initrd  string   `help:"Initial RAM disk." type:"existingfile"`
+	Net     []string `help:"Network card: user[,fwd=tcp:127.0.0.1:8080-:80], tap=IF[,vhost], dgram=LOCAL:REMOTE, vhost-user=SOCKET; then mac=, queues=, model=, pcap=, off, nomsix. May repeat." sep:"none" placeholder:"CARD"`
+	Disk    []string `help:"Disk: PATH[,bus=virtio-blk|ahci|nvme|pvscsi][,format=qcow2][,ro][,snapshot][,eio=EVENT@SECTOR]. May repeat." sep:"none" placeholder:"DISK"`
+	RNG     bool     `help:"Add a virtio-rng device." default:"true" negatable:""`
+	Pin     string   `help:"Host cores VCPUS/REST, for example 0/1."`
+	QEMU    string   `help:"QEMU binary." default:"qemu-system-x86_64" name:"qemu"`
+	QEMUArg []string `help:"Further QEMU argument, as it is. May repeat." name:"qemu-arg" sep:"none" placeholder:"ARG"`
+
+	GDB     bool          `help:"Stop before the first instruction and wait for a debugger; writes KERNEL.gdb." name:"gdb"`
+	GDBPort int           `help:"Port of the debugger stub (default: one per user)." name:"gdb-port"`
+	Log     string        `help:"Keep the serial console in this file." type:"path"`
+	Timeout time.Duration `help:"Kill the guest after this time; 0 = never." default:"0s"`
+	DryRun  bool          `help:"Print the QEMU line and stop."`
+	Quiet   bool          `help:"Do not print the QEMU line." short:"q"`
+}
+
+func (c *cli) spec() (vm.Spec, error) {
+	s := vm.Spec{
+		QEMU: c.QEMU, Machine: vm.Machine(c.Machine), CPU: c.CPU, CPUs: c.CPUs, MemMiB: c.Mem,
+		Kernel: c.Kernel, Append: c.Append, Initrd: c.Initrd, RNG: c.RNG, Extra: c.QEMUArg,
+	}
+	if c.Accel != "auto" {
+		s.Accel = vm.Accel(c.Accel)
+	}
+	for _, n := range c.Net {
+		nic, err := vm.ParseNIC(n)
+		if err != nil {
+			return s, err
+		}
+		s.NICs = append(s.NICs, nic)
+	}
+	for _, d := range c.Disk {
+		disk, err := vm.ParseDisk(d)
+		if err != nil {
+			return s, err
+		}
+		s.Disks = append(s.Disks, disk)
+	}
+	var err error
+	if s.Pin, err = vm.ParsePin(c.Pin); err != nil {
+		return s, err
+	}
+	if c.GDB {
+		if s.GDBPort = c.GDBPort; s.GDBPort == 0 {
+			s.GDBPort = vm.UserGDBPort()
+		}
+	}
+	return s, nil
+}
+
+func (c *cli) run(ctx context.Context) (int, error) {
+	s, err := c.spec()
+	if err != nil {
+		return 2, err
+	}
+	if c.DryRun {
+		if s, err = s.Resolve(ctx); err != nil {
+			return 2, err
+		}
+		fmt.Println(s.Line())
+		return 0, nil
+	}
+	o := vm.Options{Echo: os.Stdout, Stdin: os.Stdin, LogPath: c.Log}
+	if !c.Quiet {
+		o.Print = os.Stderr
+	}
+	if c.GDB {
+		script := strings.TrimSuffix(c.Kernel, ".elf") + ".gdb"
+		if err := os.WriteFile(script, []byte(vm.GDBScript(c.Kernel, s.GDBPort)), 0o644); err != nil {
+			return 2, fmt.Errorf("gdb script: %w", err)
+		}
+		fmt.Fprintf(os.Stderr, "held before the first instruction; in another terminal: gdb -x %s\n", script)
+		o.Hold = true // the debugger's "continue" starts it
+	}
+	if c.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("still running after %v", c.Timeout))
+		defer cancel()
+	}
+	v, err := vm.Start(ctx, s, o)
+	if err != nil {
+		return 125, err
+	}
+	e := v.Wait()
+	if err := v.LogErr(); err != nil {
+		fmt.Fprintln(os.Stderr, "osvrun: serial log:", err)
+	}
+	if !e.OK() {
+		return e.ProcessCode(), errors.New(e.String())
+	}
+	return e.ProcessCode(), nil
+}
+
+func main() {
+	var c cli
+	kong.Parse(&c, kong.Name("osvrun"), kong.UsageOnError(),
+		kong.Description("Boot a kernel ELF in QEMU; exit with the guest's code."))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	code, err := c.run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "osvrun:", err)
+	}
+	os.Exit(code)
+}
