@@ -48,14 +48,14 @@ const (
 	TCPMaxOptions = TCPMaxHeader - TCPMinHeader
 )
 
-// TCP is the view of a TCP header in a packet. Every method but Valid needs
-// TCPMinHeader bytes.
+// TCP is the view of a TCP header, with its options and what follows it.
 type TCP []byte
 
-// Valid reports whether t holds a whole header: at least the fixed part, and a
-// data offset that covers it and lies inside t.
-func (t TCP) Valid() bool {
-	return len(t) >= TCPMinHeader && t.HeaderLen() >= TCPMinHeader && t.HeaderLen() <= len(t)
+// ParseTCP reports whether b begins with a whole header: the fixed part, and a
+// data offset that covers it and lies inside b.
+func ParseTCP(b []byte) (TCP, bool) {
+	t := TCP(b)
+	return t, len(t) >= TCPMinHeader && t.HeaderLen() >= TCPMinHeader && t.HeaderLen() <= len(t)
 }
 
 // SrcPort is the source port.
@@ -85,8 +85,9 @@ func (t TCP) Checksum() uint16 { return binary.BigEndian.Uint16(t[16:]) }
 // Urgent is the urgent pointer, meaningful where TCPUrg is set.
 func (t TCP) Urgent() uint16 { return binary.BigEndian.Uint16(t[18:]) }
 
-// Options is the options area of a Valid header.
+// Options is the options area, Payload what follows the header.
 func (t TCP) Options() []byte { return t[TCPMinHeader:t.HeaderLen()] }
+func (t TCP) Payload() []byte { return t[t.HeaderLen():] }
 
 // SetChecksum writes the checksum field.
 func (t TCP) SetChecksum(c uint16) { binary.BigEndian.PutUint16(t[16:], c) }

@@ -10,12 +10,15 @@ func TestTCPPutThenRead(t *testing.T) {
 	h := TCP(b)
 	f := TCPFields{SrcPort: 0x1234, DstPort: 80, Seq: 0xfffffff0, Ack: 7, Flags: TCPSyn | TCPAck | TCPUrg, Window: 512, Urgent: 9}
 	h.Put(&f, 24)
-	if !h.Valid() || h.SrcPort() != 0x1234 || h.DstPort() != 80 || h.Seq() != 0xfffffff0 || h.Ack() != 7 ||
+	if _, ok := ParseTCP(b); !ok || h.SrcPort() != 0x1234 || h.DstPort() != 80 || h.Seq() != 0xfffffff0 || h.Ack() != 7 ||
 		h.Flags() != TCPSyn|TCPAck|TCPUrg || h.Window() != 512 || h.Urgent() != 9 || h.HeaderLen() != 24 || h.Checksum() != 0 {
 		t.Fatalf("read back % x", b)
 	}
 	if got := h.Options(); !bytes.Equal(got, []byte{0xff, 0xff, 0xff, 0xff}) {
 		t.Errorf("options % x: Put must leave them", got)
+	}
+	if len(h.Payload()) != 0 {
+		t.Errorf("payload of %d bytes", len(h.Payload()))
 	}
 	h.SetChecksum(0xbeef)
 	if h.Checksum() != 0xbeef {
@@ -23,14 +26,14 @@ func TestTCPPutThenRead(t *testing.T) {
 	}
 }
 
-func TestTCPValid(t *testing.T) {
+func TestParseTCP(t *testing.T) {
 	b := make([]byte, 60)
 	for _, c := range []struct {
 		n, off int
 		ok     bool
 	}{{0, 0, false}, {19, 5, false}, {20, 5, true}, {20, 4, false}, {20, 0, false}, {20, 6, false}, {24, 6, true}, {59, 15, false}, {60, 15, true}} {
 		b[12] = byte(c.off << 4)
-		if got := TCP(b[:c.n]).Valid(); got != c.ok {
+		if _, got := ParseTCP(b[:c.n]); got != c.ok {
 			t.Errorf("%d bytes, offset %d words: valid %v", c.n, c.off, got)
 		}
 	}
@@ -167,8 +170,8 @@ func FuzzTCPOptions(f *testing.F) {
 func FuzzTCPHeader(f *testing.F) {
 	f.Add(make([]byte, 20))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h := TCP(b[:len(b):len(b)])
-		if !h.Valid() {
+		h, ok := ParseTCP(b[:len(b):len(b)])
+		if !ok {
 			return
 		}
 		var o TCPOptions
