@@ -24,6 +24,10 @@ type Line interface {
 	Close() error
 }
 
+// Waker is a Line whose waiter other goroutines can wake: Wake makes the current
+// Wait, or the next one, return nil as if the source had fired. It never blocks.
+type Waker interface{ Wake() }
+
 // Message is what a device must write, and where, to raise a message-signalled
 // interrupt (Intel SDM vol. 3, §11.11.1).
 type Message struct {

@@ -50,6 +50,7 @@ type LinkStats struct {
 	RxNoBuf                              uint64 // the pool was empty when the ring wanted a buffer
 	RxErrors                             uint64 // the device broke the protocol (bad length, bad index)
 	TxFull                               uint64 // TxBatch took fewer frames than offered
+	TxErrors                             uint64 // frames the link could not send as they are (no headroom, unknown offload)
 	RxIRQs                               uint64
 	Doorbells                            uint64
 }

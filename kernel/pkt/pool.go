@@ -65,6 +65,75 @@ func (p *Pool) Get() *Buf {
 	}
 }
 
+// GetBatch fills dst with empty packets, as Get makes them, and returns how many
+// it found: one exchange of the list's head for all of them.
+func (p *Pool) GetBatch(dst []*Buf) int {
+	if len(dst) == 0 {
+		return 0
+	}
+	for {
+		top := p.free.Load()
+		i, n := uint32(top), 0
+		// The walk may see links of buffers that other CPUs took meanwhile; they
+		// are valid indices all the same, and the tag then makes the swap fail.
+		for i != 0 && n < len(dst) {
+			b := &p.bufs[i-1]
+			dst[n] = b
+			n++
+			i = atomic.LoadUint32(&b.next)
+		}
+		if n == 0 {
+			p.empty.Add(1)
+			return 0
+		}
+		if p.free.CompareAndSwap(top, (top>>32+1)<<32|uint64(i)) {
+			p.inUse.Add(int64(n))
+			for _, b := range dst[:n] {
+				b.Reset(Headroom)
+			}
+			return n
+		}
+	}
+}
+
+// PutBatch ends all packets in bufs, each with its chain; runs of one pool cost
+// one exchange of the list's head.
+func PutBatch(bufs []*Buf) {
+	for len(bufs) > 0 {
+		p := bufs[0].pool
+		first, last, taken := bufs[0], bufs[0], 0
+		for _, b := range bufs {
+			if b.pool != p || b.Next != nil {
+				break
+			}
+			if taken > 0 {
+				atomic.StoreUint32(&last.next, b.idx+1)
+				last = b
+			}
+			taken++
+		}
+		if taken == 0 { // a chain
+			bufs[0].Put()
+			bufs = bufs[1:]
+			continue
+		}
+		p.putChain(first, last, taken)
+		bufs = bufs[taken:]
+	}
+}
+
+// putChain puts n buffers back that are linked from first to last by next.
+func (p *Pool) putChain(first, last *Buf, n int) {
+	p.inUse.Add(-int64(n))
+	for {
+		top := p.free.Load()
+		atomic.StoreUint32(&last.next, uint32(top))
+		if p.free.CompareAndSwap(top, (top>>32+1)<<32|uint64(first.idx+1)) {
+			return
+		}
+	}
+}
+
 func (p *Pool) put(b *Buf) {
 	p.inUse.Add(-1)
 	for {
