@@ -1,0 +1,10 @@
+// Command hello is the smallest program that boots.
+package main
+
+import (
+	"fmt"
+
+	_ "osv/kernel/metal/boot"
+)
+
+func main() { fmt.Println("hello") }

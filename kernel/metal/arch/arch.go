@@ -1,0 +1,81 @@
+// Package arch holds the few x86-64 instructions that Go cannot say: port I/O,
+// control and model-specific registers, descriptor tables, HLT, and raw memory
+// access by address.
+//
+// Spec: Intel SDM vol. 2 and 4 (2024-06). Who may call it: kernel/metal only,
+// in ring 0. It may not keep state. Start reading at arch_amd64.s.
+package arch
+
+import "unsafe"
+
+// Model-specific registers (SDM vol. 4, table 2-2; KVM's from its own document,
+// "KVM-specific MSRs").
+const (
+	MSRAPICBase      = 0x1b
+	MSRTSCDeadline   = 0x6e0
+	MSRX2APICBase    = 0x800
+	MSREFER          = 0xc0000080
+	MSRSTAR          = 0xc0000081
+	MSRLSTAR         = 0xc0000082
+	MSRFMASK         = 0xc0000084
+	MSRKVMWallClock  = 0x4b564d00
+	MSRKVMSystemTime = 0x4b564d01
+)
+
+// RFLAGS bits.
+const (
+	FlagIF = 1 << 9
+	FlagTF = 1 << 8
+	FlagDF = 1 << 10
+	FlagAC = 1 << 18
+)
+
+func Out8(port uint16, v uint8)
+func Out16(port uint16, v uint16)
+func Out32(port uint16, v uint32)
+func In8(port uint16) uint8
+func In16(port uint16) uint16
+func In32(port uint16) uint32
+
+func ReadMSR(reg uint32) uint64
+func WriteMSR(reg uint32, v uint64)
+func CPUID(leaf, sub uint32) (eax, ebx, ecx, edx uint32)
+func ReadTSC() uint64
+func ReadCR0() uintptr
+func WriteCR0(v uintptr)
+func ReadCR2() uintptr
+func ReadCR3() uintptr
+func WriteCR3(v uintptr)
+func ReadCR4() uintptr
+func WriteCR4(v uintptr)
+func WriteGSBase(v uintptr)
+func LoadGDT(desc uintptr)
+func LoadIDT(desc uintptr)
+func LoadTR(sel uint16)
+func InvalidatePage(va uintptr)
+func Pause()
+
+// Halt stops this CPU for good: interrupts off, HLT in a loop.
+func Halt()
+
+// RandomSeed returns a word of RDSEED, RDRAND; ok is false where the instruction
+// has nothing to give. The caller has checked CPUID.
+func RandomSeed() (v uint64, ok bool)
+func RandomWord() (v uint64, ok bool)
+
+// Byte, U16, U32, U64 and Ptr view the memory at an address. The caller knows
+// that it is mapped, or accepts the page fault.
+func Byte(a uintptr) *uint8  { return (*uint8)(unsafe.Pointer(a)) }
+func U16(a uintptr) *uint16  { return (*uint16)(unsafe.Pointer(a)) }
+func U32(a uintptr) *uint32  { return (*uint32)(unsafe.Pointer(a)) }
+func U64(a uintptr) *uint64  { return (*uint64)(unsafe.Pointer(a)) }
+func Ptr(a uintptr) *uintptr { return (*uintptr)(unsafe.Pointer(a)) }
+func I64(a uintptr) *int64   { return (*int64)(unsafe.Pointer(a)) }
+
+// Zero clears n bytes at a.
+func Zero(a, n uintptr) { clear(unsafe.Slice((*byte)(unsafe.Pointer(a)), n)) }
+
+// Copy copies n bytes from src to dst, which do not overlap.
+func Copy(dst, src, n uintptr) {
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(dst)), n), unsafe.Slice((*byte)(unsafe.Pointer(src)), n))
+}

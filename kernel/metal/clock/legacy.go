@@ -1,0 +1,114 @@
+package clock
+
+import "osv/kernel/metal/arch"
+
+// 8254 PIT, counter 0 (data sheet, "Programming the 82C54").
+const (
+	pitCounter0 = 0x40
+	pitControl  = 0x43
+	pitHz       = 1193182
+	pitMode2    = 0x34 // counter 0, low then high byte, mode 2, binary
+	pitLatch0   = 0x00
+)
+
+// fromPIT times the TSC against 10 ms of PIT counter 0. It reads the counter
+// itself, since microvm has no port 0x61 to gate counter 2 with.
+func fromPIT() (uint64, Source) {
+	arch.Out8(pitControl, pitMode2)
+	arch.Out8(pitCounter0, 0xff)
+	arch.Out8(pitCounter0, 0xff)
+	c0, t0, ok := readPIT()
+	if !ok {
+		return 0, 0
+	}
+	for tries := 0; tries < 100000; tries++ {
+		c1, t1, ok := readPIT()
+		if !ok {
+			return 0, 0
+		}
+		if n := uint64(c0-c1) & 0xffff; n >= pitHz/100 {
+			return (t1 - t0) * pitHz / n, FromPIT
+		}
+	}
+	return 0, 0 // the counter stands still: there is no PIT
+}
+
+// readPIT returns the counter and the TSC at the moment it was latched, choosing
+// of a few tries the one whose latch took least time.
+func readPIT() (count uint16, tsc uint64, ok bool) {
+	best := ^uint64(0)
+	for i := 0; i < 4; i++ {
+		a := arch.ReadTSC()
+		arch.Out8(pitControl, pitLatch0)
+		b := arch.ReadTSC()
+		lo := arch.In8(pitCounter0)
+		hi := arch.In8(pitCounter0)
+		if b-a < best {
+			best, tsc, count = b-a, a+(b-a)/2, uint16(hi)<<8|uint16(lo)
+		}
+	}
+	return count, tsc, count != 0xffff || best == ^uint64(0)
+}
+
+// MC146818 real-time clock.
+const (
+	rtcIndex   = 0x70
+	rtcData    = 0x71
+	rtcStatusA = 0x0a
+	rtcStatusB = 0x0b
+	rtcUIP     = 1 << 7 // status A: update in progress
+	rtc24h     = 1 << 1 // status B
+	rtcBinary  = 1 << 2
+)
+
+func rtc(reg uint8) uint64 {
+	arch.Out8(rtcIndex, reg)
+	return uint64(arch.In8(rtcData))
+}
+
+// readRTC returns Unix seconds, 0 where there is no clock chip or it holds
+// nonsense. Two equal readings in a row rule out a torn one.
+func readRTC() uint64 {
+	if rtc(rtcStatusA) == 0xff {
+		return 0
+	}
+	prev := uint64(0)
+	for tries := 0; tries < 16; tries++ {
+		for n := 0; rtc(rtcStatusA)&rtcUIP != 0 && n < 100000; n++ {
+			arch.Pause()
+		}
+		b := rtc(rtcStatusB)
+		s, m, h, d, mon, y := rtc(0), rtc(2), rtc(4), rtc(7), rtc(8), rtc(9)
+		pm := h&0x80 != 0
+		h &^= 0x80
+		if b&rtcBinary == 0 {
+			s, m, h, d, mon, y = bcd(s), bcd(m), bcd(h), bcd(d), bcd(mon), bcd(y)
+		}
+		if b&rtc24h == 0 {
+			h %= 12
+			if pm {
+				h += 12
+			}
+		}
+		if s > 60 || m > 59 || h > 23 || d == 0 || d > 31 || mon == 0 || mon > 12 || y > 99 {
+			return 0
+		}
+		t := daysSinceEpoch(2000+y, mon, d)*86400 + h*3600 + m*60 + s
+		if t == prev {
+			return t
+		}
+		prev = t
+	}
+	return 0
+}
+
+func bcd(v uint64) uint64 { return v>>4*10 + v&15 }
+
+// daysSinceEpoch counts days from 1970-01-01 in the Gregorian calendar, y ≥ 2000.
+func daysSinceEpoch(y, m, d uint64) uint64 {
+	if m <= 2 {
+		y--
+		m += 12
+	}
+	return 365*y + y/4 - y/100 + y/400 + (153*(m-3)+2)/5 + d - 1 - 719468
+}

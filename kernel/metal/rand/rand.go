@@ -1,0 +1,126 @@
+// Package rand is the kernel's random number generator: ChaCha20 with fast key
+// erasure, seeded from RDSEED/RDRAND, TSC jitter, and later from virtio-rng.
+//
+// Spec: RFC 8439 §2.3 (ChaCha20 block function); D. J. Bernstein, "Fast-key-
+// erasure random-number generators" (2017). Who may call it: kernel/metal. It
+// serves getrandom and AT_RANDOM. It may not allocate. Start reading at Fill.
+package rand
+
+import (
+	"math/bits"
+
+	"osv/kernel/metal/arch"
+	"osv/kernel/metal/cpu"
+)
+
+var (
+	mu       cpu.SpinLock
+	key      [8]uint32
+	block    [16]uint32 // last output of chacha
+	counter  uint64     // blocks made; keeps blocks distinct under one key
+	hardware bool       // seeded by RDSEED or RDRAND
+	mixed    bool       // seeded by a device
+)
+
+// Init seeds from what the processor offers. It reports whether that includes a
+// hardware generator: without one, output is guessable until Mix is called.
+func Init() bool {
+	_, _, ecx, _ := arch.CPUID(1, 0)
+	haveRDRAND := ecx>>30&1 != 0
+	haveRDSEED := false
+	if m, _, _, _ := arch.CPUID(0, 0); m >= 7 {
+		_, ebx, _, _ := arch.CPUID(7, 0)
+		haveRDSEED = ebx>>18&1 != 0
+	}
+	for i := 0; i < 16; i++ {
+		var v uint64
+		ok := false
+		for try := 0; try < 32 && !ok; try++ {
+			switch {
+			case haveRDSEED && try < 16:
+				v, ok = arch.RandomSeed()
+			case haveRDRAND:
+				v, ok = arch.RandomWord()
+			}
+		}
+		hardware = hardware || ok
+		absorb(v ^ bits.RotateLeft64(arch.ReadTSC(), i*4))
+	}
+	return hardware
+}
+
+// absorb folds v into the key and stirs.
+func absorb(v uint64) {
+	key[0] ^= uint32(v)
+	key[1] ^= uint32(v >> 32)
+	chacha()
+	for i := range key {
+		key[i] = block[i]
+	}
+}
+
+// Mix folds n bytes at p, from a device that makes random data, into the state.
+func Mix(p, n uintptr) {
+	mu.Lock()
+	for ; n >= 8; p, n = p+8, n-8 {
+		absorb(*arch.U64(p))
+	}
+	absorb(arch.ReadTSC())
+	mixed = true
+	mu.Unlock()
+}
+
+// Seeded says whether the state holds true randomness.
+func Seeded() bool { return hardware || mixed }
+
+// Fill writes n random bytes at p, which is mapped or may fault: the lock is not
+// held while writing.
+func Fill(p, n uintptr) {
+	for n > 0 {
+		var out [8]uint32
+		mu.Lock()
+		counter++
+		chacha()
+		for i := range key { // the first half replaces the key, the second goes out
+			key[i], out[i] = block[i], block[i+8]
+		}
+		mu.Unlock()
+		k := min(n, 32)
+		for i := uintptr(0); i < k; i++ {
+			*arch.Byte(p + i) = byte(out[i/4] >> (i % 4 * 8))
+		}
+		p, n = p+k, n-k
+	}
+}
+
+// chacha computes one block of the key stream into block.
+func chacha() {
+	in := [16]uint32{0x61707865, 0x3320646e, 0x79622d32, 0x6b206574,
+		key[0], key[1], key[2], key[3], key[4], key[5], key[6], key[7],
+		uint32(counter), uint32(counter >> 32), uint32(arch.ReadTSC()), 0}
+	x := in
+	for range 10 {
+		quarter(&x[0], &x[4], &x[8], &x[12])
+		quarter(&x[1], &x[5], &x[9], &x[13])
+		quarter(&x[2], &x[6], &x[10], &x[14])
+		quarter(&x[3], &x[7], &x[11], &x[15])
+		quarter(&x[0], &x[5], &x[10], &x[15])
+		quarter(&x[1], &x[6], &x[11], &x[12])
+		quarter(&x[2], &x[7], &x[8], &x[13])
+		quarter(&x[3], &x[4], &x[9], &x[14])
+	}
+	for i := range block {
+		block[i] = x[i] + in[i]
+	}
+}
+
+func quarter(a, b, c, d *uint32) {
+	*a += *b
+	*d = bits.RotateLeft32(*d^*a, 16)
+	*c += *d
+	*b = bits.RotateLeft32(*b^*c, 12)
+	*a += *b
+	*d = bits.RotateLeft32(*d^*a, 8)
+	*c += *d
+	*b = bits.RotateLeft32(*b^*c, 7)
+}

@@ -1,0 +1,226 @@
+package sched
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"osv/kernel/metal/clock"
+	"osv/kernel/metal/cpu"
+)
+
+// sliceNS is how long a thread runs while another waits for its processor.
+const sliceNS = 4000000
+
+// runq is one processor's queue of ready threads, first in first out.
+type runq struct {
+	mu         cpu.SpinLock
+	head, tail uint32
+	n          int32 // atomic
+	_          [44]byte
+}
+
+var (
+	queues [cpu.Max]runq
+	idle   [cpu.Max]Thread // each processor's own: STI; HLT
+	armed  [cpu.Max]int64  // deadline its timer is set for, 0 = off
+	slice  [cpu.Max]int64  // end of the running thread's slice, 0 = none
+	idlePC uintptr
+)
+
+// InitCPU readies this processor to schedule: its idle thread becomes current.
+// pc is the idle loop.
+func InitCPU(c *cpu.CPU, pc uintptr) {
+	t := &idle[c.ID]
+	t.idle, t.cpu, t.state, t.timerCPU = true, c.ID, uint32(Running), -1
+	idlePC = pc
+	resetIdle(c, t)
+	initFX(t)
+	c.Cur = uintptr(unsafe.Pointer(t))
+}
+
+func resetIdle(c *cpu.CPU, t *Thread) {
+	t.RIP, t.RFlags, t.RSP, t.Full = idlePC, 2, c.SysStack, 1
+}
+
+func (q *runq) put(t *Thread) {
+	q.mu.Lock()
+	t.next = none
+	if q.tail == none {
+		q.head = t.id
+	} else {
+		byID(q.tail).next = t.id
+	}
+	q.tail = t.id
+	atomic.AddInt32(&q.n, 1)
+	q.mu.Unlock()
+}
+
+func (q *runq) take() *Thread {
+	if atomic.LoadInt32(&q.n) == 0 {
+		return nil
+	}
+	q.mu.Lock()
+	id := q.head
+	if id == none {
+		q.mu.Unlock()
+		return nil
+	}
+	t := byID(id)
+	q.head = t.next
+	if q.head == none {
+		q.tail = none
+	}
+	atomic.AddInt32(&q.n, -1)
+	q.mu.Unlock()
+	return t
+}
+
+// makeReady queues t where it will run soonest: the processor it last ran on if
+// that is idle, else any idle one, else its last. An idle processor elsewhere is
+// woken.
+func makeReady(t *Thread) {
+	t.state = uint32(Ready)
+	me := cpu.Current()
+	target := int(t.cpu)
+	n := cpu.Count()
+	if !isIdle(target) {
+		for k := 1; k < n; k++ {
+			i := (target + k) % n
+			if isIdle(i) {
+				target = i
+				break
+			}
+		}
+	}
+	queues[target].put(t)
+	c := cpu.All(target)
+	if c == me {
+		// Whoever runs here now gets a slice; see rearm.
+		rearm(me)
+		return
+	}
+	if atomic.LoadUint32(&c.Idle) != 0 {
+		cpu.SendIPI(c, cpu.VectorIPI)
+	} else if atomic.LoadInt64(&slice[target]) == 0 {
+		cpu.SendIPI(c, cpu.VectorIPI) // make it start a slice
+	}
+}
+
+func isIdle(i int) bool {
+	c := cpu.All(i)
+	return atomic.LoadUint32(&c.Online) != 0 && atomic.LoadUint32(&c.Idle) != 0 && atomic.LoadInt32(&queues[i].n) == 0
+}
+
+// Schedule makes another thread current on c, or the same one if none waits and
+// it can go on. c.Gone says that the current thread blocked or died: from that
+// moment it belongs to whoever wakes it, may already run elsewhere, and is not
+// looked at here.
+func Schedule(c *cpu.CPU) {
+	old := Current(c)
+	stays := c.Gone == 0 && !old.idle
+	c.Gone = 0
+	if old.idle {
+		resetIdle(c, old)
+	}
+	t := pick(c)
+	if t == nil {
+		if stays {
+			rearm(c)
+			return
+		}
+		// Say that we idle before the last look, so that whoever queues a thread
+		// after it sees us and sends an interrupt, which STI; HLT cannot miss.
+		atomic.StoreUint32(&c.Idle, 1)
+		t = pick(c)
+		if t == nil {
+			t = &idle[c.ID]
+			if t != old {
+				c.Stats.Idles++
+			}
+			c.Cur = uintptr(unsafe.Pointer(t))
+			rearm(c)
+			return
+		}
+	}
+	atomic.StoreUint32(&c.Idle, 0)
+	if stays {
+		atomic.StoreUint32(&old.state, uint32(Ready))
+		queues[c.ID].put(old)
+	}
+	if t != old {
+		c.Stats.Switches++
+	}
+	atomic.StoreUint32(&t.state, uint32(Running))
+	atomic.StoreInt32(&t.cpu, c.ID)
+	c.Cur = uintptr(unsafe.Pointer(t))
+	atomic.StoreInt64(&slice[c.ID], 0)
+	rearm(c)
+}
+
+// pick takes the next ready thread: ours, else one that waits elsewhere.
+func pick(c *cpu.CPU) *Thread {
+	if t := queues[c.ID].take(); t != nil {
+		return t
+	}
+	n := cpu.Count()
+	for k := 1; k < n; k++ {
+		if t := queues[(int(c.ID)+k)%n].take(); t != nil {
+			return t
+		}
+	}
+	return nil
+}
+
+// rearm sets this processor's timer to the earlier of its first sleeper and the
+// end of the slice. A thread that nobody waits behind has no slice, and an idle
+// processor no tick.
+func rearm(c *cpu.CPU) {
+	at := atomic.LoadInt64(&firstWake[c.ID])
+	cur := Current(c)
+	if !cur.idle && atomic.LoadInt32(&queues[c.ID].n) > 0 {
+		if slice[c.ID] == 0 {
+			atomic.StoreInt64(&slice[c.ID], clock.Now()+sliceNS)
+		}
+		if at == 0 || slice[c.ID] < at {
+			at = slice[c.ID]
+		}
+	}
+	if armed[c.ID] == at {
+		return
+	}
+	armed[c.ID] = at
+	if at == 0 {
+		cpu.ArmTimer(0)
+		return
+	}
+	cpu.ArmTimer(clock.TSCAt(at))
+}
+
+// Tick serves the timer interrupt: wakes sleepers, and ends the slice if it is
+// over. It reports whether the current thread should give way.
+func Tick(c *cpu.CPU) (resched bool) {
+	armed[c.ID] = 0
+	now := clock.Now()
+	expire(c, now)
+	s := slice[c.ID]
+	resched = Current(c).idle || s != 0 && now >= s
+	if s != 0 && now >= s {
+		atomic.StoreInt64(&slice[c.ID], 0)
+	}
+	if !resched {
+		rearm(c)
+	}
+	return resched
+}
+
+// Kick serves the rescheduling interrupt.
+func Kick(c *cpu.CPU) (resched bool) {
+	if Current(c).idle {
+		return true
+	}
+	rearm(c)
+	return false
+}
+
+// Yield puts the current thread behind those that wait.
+func Yield(c *cpu.CPU) { Schedule(c) }

@@ -1,0 +1,125 @@
+package shim
+
+import (
+	"osv/kernel/metal/arch"
+	"osv/kernel/metal/cpu"
+	"osv/kernel/metal/klog"
+	"osv/kernel/metal/phys"
+	"osv/kernel/metal/rand"
+	"osv/kernel/metal/sched"
+	"osv/kernel/metal/vm"
+)
+
+// Private calls: what the kernel above the runtime asks of metal. The numbers
+// are repeated in kernel/hw/gate, their only caller; gate_test compares them.
+const (
+	callBase = 0x1000
+
+	CallNop        = callBase + iota - 1
+	CallIRQAlloc   // (processor) → vector
+	CallIRQFree    // (vector)
+	CallIRQLevel   // (vector, IOAPIC window, pin)
+	CallIRQWait    // (vector); blocks
+	CallIRQRaise   // (vector)
+	CallFrames     // (count, alignment in frames) → physical address
+	CallFreeFrames // (physical address, count)
+	CallMapDevice  // (physical address, bytes) → virtual address
+	CallMapRAM     // (physical address, bytes): adds firmware tables to the direct map
+	CallPowerOff   // (kind, address, value, address2, value2)
+	CallExit       // (status)
+	CallReset      // ()
+	CallMix        // (address, bytes): randomness from a device
+	CallLogRead    // (position, address, bytes) → bytes; position is updated in RSI's word
+	CallConsole    // (targets)
+	CallCounts     // (address of 4 words): frames all, free, least free; bytes committed
+)
+
+func private(c *cpu.CPU, t *sched.Thread, nr uintptr) {
+	f := &t.Frame
+	a, b, d := f.RDI, f.RSI, f.RDX
+	r := uintptr(0)
+	switch nr {
+	case CallNop:
+	case CallIRQAlloc:
+		if a >= uintptr(cpu.Count()) {
+			r = eINVAL
+		} else if r = uintptr(sched.AllocVector(int(a))); r == 0 {
+			r = eNOMEM
+		}
+	case CallIRQFree:
+		if !deviceVector(a) {
+			r = eINVAL
+		} else {
+			sched.FreeVector(uint32(a))
+		}
+	case CallIRQLevel:
+		if !deviceVector(a) {
+			r = eINVAL
+		} else {
+			sched.SetLevel(uint32(a), b, uint32(d))
+		}
+	case CallIRQWait:
+		if deviceVector(a) {
+			sched.IRQWait(c, uint32(a))
+			return
+		}
+		r = eINVAL
+	case CallIRQRaise:
+		if !deviceVector(a) {
+			r = eINVAL
+		} else {
+			sched.IRQRaise(uint32(a))
+		}
+	case CallFrames:
+		if r = phys.AllocContiguous(a, b); r == phys.None {
+			r = eNOMEM
+		}
+	case CallFreeFrames:
+		phys.FreeRun(a, a+b*phys.FrameSize)
+	case CallMapDevice:
+		if r = vm.MapDevice(a, b); r == 0 {
+			r = eNOMEM
+		}
+	case CallMapRAM:
+		if !vm.AddDirect(a, b) {
+			r = eNOMEM
+		}
+	case CallPowerOff:
+		SetPowerOff(a, b, d, f.R10, f.R8)
+	case CallExit:
+		Exit(int(a))
+	case CallReset:
+		Reset()
+	case CallMix:
+		rand.Mix(a, b)
+	case CallLogRead:
+		r = readLog(a, b, d)
+	case CallConsole:
+		klog.SetTarget(klog.Console(a))
+	case CallCounts:
+		counts(a)
+	default:
+		unknown(nr, f.RIP)
+		r = eNOSYS
+	}
+	f.RAX = r
+}
+
+func deviceVector(v uintptr) bool {
+	return v >= cpu.VectorFirstDevice && v <= cpu.VectorLastDevice
+}
+
+// readLog copies from the log ring at the position that the word at pos holds,
+// and moves it. The destination is touched first, so that the copy cannot fault
+// while it races with writers longer than it must.
+func readLog(pos, p, n uintptr) uintptr {
+	copied, next := klog.Read(*arch.U64(pos), p, n)
+	*arch.U64(pos) = next
+	return copied
+}
+
+func counts(p uintptr) {
+	all, now, least := phys.Counts()
+	*arch.Ptr(p), *arch.Ptr(p + 8), *arch.Ptr(p + 16) = all, now, least
+	*arch.Ptr(p + 24) = vm.Committed()
+}
