@@ -100,6 +100,18 @@ func transport(t testing.TB, nic *fakedev.NIC, front string) virtio.Transport {
 			t.Fatal(err)
 		}
 		return tr
+	case "pci-legacy":
+		tr, err := virtio.NewLegacyPCI(virtio.IDNet, nic.LegacyPCI(), nic.MSIX)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tr
+	case "mmio", "mmio-legacy":
+		tr, err := virtio.NewMMIO(nic.MMIO(map[string]int{"mmio": 2, "mmio-legacy": 1}[front]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tr
 	}
 	t.Fatalf("no front %q", front)
 	return nil

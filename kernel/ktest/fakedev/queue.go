@@ -16,7 +16,8 @@ type Queue struct {
 
 	dev                   *Device
 	descAt, availAt, used dma.Addr
-	pfn                   uint32
+	pfn                   uint32 // legacy: page number
+	align                 int    // legacy MMIO: of the used ring
 	enabled               bool
 	r                     ring
 	lastAvail             uint16
