@@ -36,6 +36,7 @@ type Space interface {
 type Doorbell struct {
 	w16 *uint16
 	w32 *uint32
+	f16 func(uint16) // nil: f serves both widths
 	f   func(uint32)
 }
 
@@ -48,12 +49,20 @@ func Memory32(p *uint32) Doorbell { return Doorbell{w32: p} }
 // Func makes a doorbell of a function, for windows that are not memory.
 func Func(f func(uint32)) Doorbell { return Doorbell{f: f} }
 
+// Funcs makes a doorbell of one function per width, for windows where an access
+// of the other width is not the same: I/O ports.
+func Funcs(f16 func(uint16), f32 func(uint32)) Doorbell { return Doorbell{f16: f16, f: f32} }
+
 // Ring16 stores v as a 16-bit write. All earlier stores of this CPU to memory
 // are visible to the device before it sees the write: x86 keeps stores in
 // order, and stores to uncached memory are not reordered with earlier ones.
 func (d Doorbell) Ring16(v uint16) {
 	if d.w16 != nil {
 		*d.w16 = v
+		return
+	}
+	if d.f16 != nil {
+		d.f16(v)
 		return
 	}
 	d.f(uint32(v))
