@@ -1,4 +1,6 @@
 // Command hello is the smallest program that boots.
+//
+//boot:want ^hello$
 package main
 
 import (
