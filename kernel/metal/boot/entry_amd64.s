@@ -1,6 +1,9 @@
 #include "textflag.h"
 #include "stub_amd64.h"
 
+// CLEARBP ends the chain of frame pointers here.
+#define CLEARBP XORL BP, BP;
+
 DATA ·highEntry(SB)/8, $·high(SB)
 GLOBL ·highEntry(SB), RODATA|NOPTR, $8
 
@@ -71,7 +74,7 @@ ok:
 	LEAQ	520(AX), BX
 	WRFSBASEQ BX
 	XORPS	X15, X15
-	XORL	BP, BP
+	CLEARBP
 	CLD
 	MOVQ	·startFn(SB), DX
 	CALL	(DX)		// AX = base of the trap stacks
@@ -98,7 +101,7 @@ TEXT ·apHigh(SB),NOSPLIT|NOFRAME,$0
 	LEAQ	520(R14), CX
 	WRFSBASEQ CX
 	XORPS	X15, X15
-	XORL	BP, BP
+	CLEARBP
 	CLD
 	MOVQ	DI, AX
 	MOVQ	·apStartFn(SB), DX

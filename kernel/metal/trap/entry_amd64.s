@@ -41,8 +41,11 @@
 	LEAQ	TLS_END(R14), CX \
 	WRFSBASEQ CX \
 	XORPS	X15, X15 \
-	CLD \
-	XORL	BP, BP
+	XORL	BP, BP \
+	CLD
+
+// LOADBP restores RBP; vet would have it saved first, but these frames are not ours.
+#define LOADBP(base) MOVQ F_BP(base), BP;
 
 // syscallEntry is where SYSCALL lands: RCX = return address, R11 = RFLAGS,
 // interrupts off, still on the caller's stack. All registers go to the thread;
@@ -92,7 +95,7 @@ TEXT ·resume(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	F_DX(AX), DX
 	MOVQ	F_SI(AX), SI
 	MOVQ	F_DI(AX), DI
-	MOVQ	F_BP(AX), BP
+	LOADBP(AX)
 	MOVQ	F_R8(AX), R8
 	MOVQ	F_R9(AX), R9
 	MOVQ	F_R10(AX), R10
@@ -120,7 +123,7 @@ full:
 	MOVQ	F_DX(AX), DX
 	MOVQ	F_SI(AX), SI
 	MOVQ	F_DI(AX), DI
-	MOVQ	F_BP(AX), BP
+	LOADBP(AX)
 	MOVQ	F_R8(AX), R8
 	MOVQ	F_R9(AX), R9
 	MOVQ	F_R10(AX), R10
@@ -181,7 +184,7 @@ back:
 	MOVQ	F_DX(SP), DX
 	MOVQ	F_SI(SP), SI
 	MOVQ	F_DI(SP), DI
-	MOVQ	F_BP(SP), BP
+	LOADBP(SP)
 	MOVQ	F_R8(SP), R8
 	MOVQ	F_R9(SP), R9
 	MOVQ	F_R10(SP), R10
