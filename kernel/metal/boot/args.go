@@ -75,7 +75,7 @@ func copyCommandLine(p uintptr) {
 		if hasPrefix(words[i], "--verbose") {
 			verbose = true
 		}
-		if !hasPrefix(words[i], "--") {
+		if !isOption(words[i]) {
 			break // the program's own arguments begin
 		}
 	}
@@ -117,7 +117,7 @@ func spawnMain() {
 		w = put(w, words[i])
 	}
 	w = put(w, 0)
-	for i := 0; i < nwords && hasPrefix(words[i], "--"); i++ {
+	for i := 0; i < nwords && isOption(words[i]); i++ {
 		if hasPrefix(words[i], "--env=") {
 			w = put(w, words[i]+uintptr(len("--env=")))
 		}
@@ -138,3 +138,7 @@ func put(a, v uintptr) uintptr {
 	*arch.Ptr(a) = v
 	return a + 8
 }
+
+// isOption says whether a word belongs to the kernel: it starts with two dashes
+// and is more than those ("--" alone ends the kernel's options).
+func isOption(p uintptr) bool { return hasPrefix(p, "--") && *arch.Byte(p + 2) != 0 }
