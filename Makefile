@@ -1,0 +1,95 @@
+# OSv in Go. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+APP  ?= ./kernel/ktest/progs/hello
+CPUS ?= 2
+MEM  ?= 256
+MACHINE ?= q35
+APPEND ?=
+NET  ?=
+OUT  ?= build/$(notdir $(patsubst %/,%,$(APP))).elf
+RUN  ?=
+COUNT ?= 1
+FUZZTIME ?= 10s
+DEBS := qemu-system-x86 qemu-utils seabios ipxe-qemu gcc libc6-dev binutils iproute2 iperf3 iperf memcached libmemcached-tools cpio xz-utils e2fsprogs curl wrk
+
+# Packages with test code: all but the programs that only boot.
+PKGS = $(shell go list ./... | grep -v /ktest/progs/)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@echo "Variables: APP=./package CPUS=2 MEM=256 MACHINE=q35|pc|microvm APPEND='options' NET=… RUN=pattern"
+
+.PHONY: deps
+deps: ## install the Debian packages that tests and benchmarks use (as root), or name them
+	@missing=""; for p in $(DEBS); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -z "$$missing" ]; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else echo "missing packages; run: sudo apt-get install$$missing"; exit 1; fi
+
+.PHONY: go
+go:
+	@command -v go >/dev/null || { echo "Go is missing: install Go 1.26 or newer from https://go.dev/dl/"; exit 1; }
+
+.PHONY: build
+build: go ## build APP as a bootable ELF at OUT (build/NAME.elf)
+	@go run ./harness/cmd/mkelf -o $(OUT) $(APP)
+	@ls -l $(OUT) | awk '{print $$NF ": " $$5 " bytes"}'
+
+.PHONY: test
+test: go deps ## hosted tests, with the race detector
+	go test -race $(PKGS)
+
+.PHONY: cover
+cover: go ## statement coverage of the kernel above metal, and of the harness
+	@mkdir -p build
+	@go test -coverprofile=build/kernel.cov -coverpkg=$$(go list ./kernel/... | grep -vE '/metal/|/ktest/|/hw/gate|/platform$$' | paste -sd,) $$(go list ./kernel/... | grep -vE '/ktest/progs/') >/dev/null && go tool cover -func=build/kernel.cov | tail -1 | sed 's/^/kernel above metal: /'
+	@go test -coverprofile=build/harness.cov -coverpkg=./harness/... ./harness/... >/dev/null && go tool cover -func=build/harness.cov | tail -1 | sed 's/^/harness: /'
+
+.PHONY: check
+check: go ## gofmt, vet, layers, and "no heap below the runtime"
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "gofmt: $$bad"; exit 1; }
+	go vet -unsafeptr=false ./...
+	go run ./harness/cmd/lint all
+	go test -count=1 -run TestLayers ./kernel
+
+.PHONY: boot-test
+boot-test: go deps ## boot every test program on q35, pc and microvm with 1, 2 and 4 vCPUs (RUN=, COUNT=)
+	go run ./harness/cmd/boottest $(if $(RUN),--run '$(RUN)') --count $(COUNT)
+
+.PHONY: boot-bench
+boot-bench: go deps ## boot time, RAM floor, size and call costs beside a Linux guest
+	go run ./harness/cmd/bootbench
+
+.PHONY: run
+run: build ## boot APP in QEMU (prints the QEMU line first)
+	@go run ./harness/cmd/osvrun --cpus $(CPUS) --mem $(MEM) --machine $(MACHINE) $(if $(NET),--net $(NET)) --append '$(APPEND)' $(OUT)
+
+.PHONY: debug
+debug: build ## boot APP stopped, waiting for GDB; prints the gdb command
+	@go run ./harness/cmd/osvrun --gdb --cpus $(CPUS) --mem $(MEM) --machine $(MACHINE) $(if $(NET),--net $(NET)) --append '$(APPEND)' $(OUT)
+
+.PHONY: bench
+bench: go deps ## Linux guest against OSv guest: the main job; ends with a table and a report under results/
+	go run ./harness/cmd/bench run
+
+.PHONY: net-bench
+net-bench: go ## ns per packet of the hot paths of the stack, in benchstat's format
+	go test -run '^$$' -bench . -benchmem -count 5 ./kernel/net/... ./kernel/drivers/... ./kernel/pkt
+
+.PHONY: publish
+publish: go ## results/site: an index over the runs under results/
+	go run ./harness/cmd/bench publish
+
+.PHONY: fuzz
+fuzz: go ## every fuzz target for FUZZTIME each
+	@set -e; for pkg in $(PKGS); do dir=$$(go list -f '{{.Dir}}' $$pkg); \
+	  for f in $$(grep -hoE '^func (Fuzz[A-Za-z0-9_]+)' $$dir/*_test.go 2>/dev/null | awk '{print $$2}'); do \
+	    echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+
+.PHONY: clean
+clean: ## remove build/
+	rm -rf build
