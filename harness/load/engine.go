@@ -174,3 +174,24 @@ func cpuTime() int64 {
 	}
 	return ru.Utime.Nano() + ru.Stime.Nano()
 }
+
+// Meter measures the CPU share of this process between two moments.
+type Meter struct {
+	cpu int64
+	at  time.Time
+}
+
+// NewMeter makes a meter that has started.
+func NewMeter() *Meter {
+	m := &Meter{}
+	m.Start()
+	return m
+}
+
+// Start begins again.
+func (m *Meter) Start() { m.cpu, m.at = cpuTime(), time.Now() }
+
+// Share is CPU time over time since Start; above 1 with several busy threads.
+func (m *Meter) Share() float64 {
+	return float64(cpuTime()-m.cpu) / float64(max(time.Since(m.at), 1))
+}

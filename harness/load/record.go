@@ -90,6 +90,27 @@ func (r *Recorder) Fault(n *uint64, format string, args ...any) {
 	}
 }
 
+// Merge adds what another recorder of the same window kept.
+func (r *Recorder) Merge(o *Recorder) {
+	r.Latency.Merge(o.Latency)
+	r.Service.Merge(o.Service)
+	r.Lag.Merge(o.Lag)
+	r.Completed += o.Completed
+	r.Hits += o.Hits
+	r.Misses += o.Misses
+	r.Lost += o.Lost
+	r.Late += o.Late
+	r.Wrong += o.Wrong
+	r.Errors += o.Errors
+	r.Due += o.Due
+	for i := range r.timeline {
+		r.timeline[i] += o.timeline[i]
+	}
+	if r.wrongText == "" {
+		r.wrongText = o.wrongText
+	}
+}
+
 // FaultText is the first fault's text, empty where there was none.
 func (r *Recorder) FaultText() string { return r.wrongText }
 
