@@ -8,7 +8,11 @@
 // May not: know any device. Start reading at Line.
 package irq
 
-import "errors"
+import (
+	"errors"
+
+	"osv/kernel/hw/pci/msi"
+)
 
 // ErrClosed is returned by Wait after Close.
 var ErrClosed = errors.New("irq: line closed")
@@ -29,8 +33,6 @@ type Line interface {
 type Waker interface{ Wake() }
 
 // Message is what a device must write, and where, to raise a message-signalled
-// interrupt (Intel SDM vol. 3, §11.11.1).
-type Message struct {
-	Addr uint64
-	Data uint32
-}
+// interrupt (Intel SDM vol. 3, §11.11.1). The type is declared below hw/pci and
+// hw/intc, which may not import this package.
+type Message = msi.Message
