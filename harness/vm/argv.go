@@ -240,6 +240,9 @@ func (n NIC) argv(i int, s Spec) []string {
 		if n.Net != "" {
 			opts = append(opts, "net="+n.Net)
 		}
+		if n.HostAddr != "" {
+			opts = append(opts, "host="+n.HostAddr)
+		}
 		if n.Restrict {
 			opts = append(opts, "restrict=on")
 		}
@@ -252,7 +255,11 @@ func (n NIC) argv(i int, s Spec) []string {
 		if n.VHost {
 			vhost = "vhost=on"
 		}
-		out = append(out, "-netdev", props("tap", "id="+id, "ifname="+n.IfName, "script=no", "downscript=no", queueOpt, vhost))
+		hdr := ""
+		if n.NoVNetHdr {
+			hdr = "vnet_hdr=off"
+		}
+		out = append(out, "-netdev", props("tap", "id="+id, "ifname="+n.IfName, "script=no", "downscript=no", queueOpt, vhost, hdr))
 	case NetDgram:
 		out = append(out, "-netdev", props("dgram", "id="+id,
 			"local.type=unix", "local.path="+n.LocalPath, "remote.type=unix", "remote.path="+n.RemotePath))

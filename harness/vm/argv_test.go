@@ -33,8 +33,8 @@ var goldenSpecs = []struct {
 	{"blkdebug", Spec{Accel: TCG, Disks: []Disk{{Path: "a.img", Errors: []InjectError{
 		{Event: "read_aio", Sector: 64, Once: true}, {IO: "write", Errno: 28},
 	}}}}},
-	{"user net", Spec{Accel: TCG, NICs: []NIC{{Kind: NetUser, Net: "10.9.0.0/24", Restrict: true, HostFwd: []string{"udp:127.0.0.1:11211-:11211"}}}}},
-	{"tap", Spec{Accel: TCG, NICs: []NIC{{Kind: NetTAP, IfName: "t0", MAC: "52:54:00:00:00:09", Pcap: "p.pcap"}}}},
+	{"user net", Spec{Accel: TCG, NICs: []NIC{{Kind: NetUser, Net: "10.9.0.0/24", HostAddr: "10.9.0.1", Restrict: true, HostFwd: []string{"udp:127.0.0.1:11211-:11211"}}}}},
+	{"tap", Spec{Accel: TCG, NICs: []NIC{{Kind: NetTAP, IfName: "t0", MAC: "52:54:00:00:00:09", NoVNetHdr: true, Pcap: "p.pcap"}}}},
 	{"tap multiqueue no offloads", Spec{Accel: TCG, NICs: []NIC{{Kind: NetTAP, IfName: "t0", Queues: 4, VHost: true, Off: OffloadsOff}}}},
 	{"vhost-user", Spec{Accel: TCG, NICs: []NIC{{Kind: NetVHostUser, Socket: "v.sock", NoMSIX: true}}}},
 	{"vhost-user multiqueue", Spec{Accel: TCG, NICs: []NIC{{Kind: NetVHostUser, Socket: "v.sock", Queues: 2}}}},

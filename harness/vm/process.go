@@ -6,13 +6,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"osv/harness/internal/ownthread"
 )
 
 // process is QEMU as the operating system sees it, with our ends of its pipes.
@@ -79,8 +80,7 @@ func (v *VM) launch(o Options) (*process, error) {
 	}
 
 	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	ownthread.Go(func() {
 		if o.Enter != nil {
 			if err := o.Enter(); err != nil {
 				started <- err
@@ -104,7 +104,7 @@ func (v *VM) launch(o Options) (*process, error) {
 			r.ws = st.Sys().(syscall.WaitStatus)
 		}
 		p.waited <- r
-	}()
+	})
 	err = <-started
 	closeAll(theirs)
 	if err != nil {

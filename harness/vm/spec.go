@@ -139,12 +139,14 @@ type NIC struct {
 	MAC    string // "" = 52:54:00:05:76:NN with the card's index
 	Queues int    // queue pairs; 0 = 1
 
-	IfName string // NetTAP
-	VHost  bool   // NetTAP: the host kernel's vhost-net serves the rings
+	IfName    string // NetTAP
+	VHost     bool   // NetTAP: the host kernel's vhost-net serves the rings
+	NoVNetHdr bool   // NetTAP: no virtio-net header on the interface, so no offloads
 
 	HostFwd    []string // NetUser: "tcp:127.0.0.1:11211-:11211"
 	Restrict   bool     // NetUser: the guest cannot reach anything but the host's forwards
 	Net        string   // NetUser: guest network, "10.0.2.0/24"
+	HostAddr   string   // NetUser: QEMU's own address in it
 	LocalPath  string   // NetDgram: socket QEMU binds
 	RemotePath string   // NetDgram: socket QEMU sends to
 	Socket     string   // NetVHostUser: listening socket of the backend
