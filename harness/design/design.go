@@ -1,0 +1,237 @@
+// Package design says what a benchmark run consists of: which systems are
+// booted, in which order, what each is loaded with, and where threads run.
+//
+// Terms. A system is a guest with a profile (linux-stock, osv). A workload is one
+// load, or one open-loop rate of a family. A cell is system × workload ×
+// placement. A replicate is a boot, never a request: all cells of a system are
+// measured once in each of its boots, and statistics are over boots. A block
+// boots every system twice, in a random order and then in the reverse one (A B B
+// A), so that a host that drifts favours none; a half block is a pair of
+// adjacent boots, the unit of the paired comparison.
+//
+// Method: design/ecosystem.md §2 (interleaving, number of boots), harness.md §2
+// (two placements, since placement alone moves Linux by a factor of 1.5).
+//
+// A Plan is data: it is read from YAML, kept with the results, and with its seed
+// fixes the order of everything. Who may use it: bench (which runs it), report,
+// the command line. May not: start anything. Start reading at Plan, then
+// schedule.go.
+package design
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	"osv/harness/load"
+	"osv/harness/stats"
+)
+
+// Placement is where QEMU's threads run on the host.
+type Placement string
+
+// The placements. Both are run for every system, since either could be the one
+// that flatters a guest.
+const (
+	// OneCore puts vCPU and main loop on one host core, the generator on another.
+	OneCore Placement = "one-core"
+	// Split puts the vCPU alone on one core, main loop and generator on another.
+	Split Placement = "split"
+	// Free leaves all threads to the host's scheduler.
+	Free Placement = "free"
+)
+
+// Role is what a system is in the comparison.
+type Role string
+
+// The roles. Ratios are subject over each of the others.
+const (
+	Baseline Role = "baseline" // what is to be beaten: one system
+	Rival    Role = "rival"    // a tuned baseline or another design
+	Subject  Role = "subject"  // ours: one system
+	Variant  Role = "variant"  // ours, configured otherwise
+)
+
+// System is one guest under test.
+type System struct {
+	Name  string `yaml:"name" json:"name"`   // in cells and charts
+	Title string `yaml:"title" json:"title"` // for readers
+	Guest string `yaml:"guest" json:"guest"` // kind of guest: linux, osv, local
+	Role  Role   `yaml:"role" json:"role"`
+	// Profile is the kind's own setting: stock, tuned, or an appliance's name.
+	Profile string            `yaml:"profile,omitempty" json:"profile,omitempty"`
+	Options map[string]string `yaml:"options,omitempty" json:"options,omitempty"`
+}
+
+// Workload is one load on one service.
+type Workload struct {
+	Name  string `yaml:"name" json:"name"`
+	Title string `yaml:"title" json:"title"`
+	// Port is what the guest serves, "udp:11211".
+	Port string    `yaml:"port" json:"port"`
+	Spec load.Spec `yaml:"spec" json:"spec"`
+	// Family groups the open-loop rates of one curve; empty for a single point.
+	Family string `yaml:"family,omitempty" json:"family,omitempty"`
+	// Rates expands into one workload of the family for each rate (requests/s).
+	Rates []float64 `yaml:"rates,omitempty" json:"rates,omitempty"`
+	// Systems limits the workload to some systems; empty = all.
+	Systems []string `yaml:"systems,omitempty" json:"systems,omitempty"`
+}
+
+// Plan is a whole run.
+type Plan struct {
+	Name       string      `yaml:"name" json:"name"`
+	Systems    []System    `yaml:"systems" json:"systems"`
+	Workloads  []Workload  `yaml:"workloads" json:"workloads"`
+	Placements []Placement `yaml:"placements" json:"placements"`
+	Boots      int         `yaml:"boots" json:"boots"` // of each system
+	CPUs       int         `yaml:"cpus" json:"cpus"`
+	MemMiB     int         `yaml:"mem_mib" json:"mem_mib"`
+	Seed       uint64      `yaml:"seed" json:"seed"`
+
+	// Idle is how long each guest is left alone before it is loaded, to see what
+	// it costs doing nothing; 0 = not measured.
+	Idle load.Duration `yaml:"idle,omitempty" json:"idle,omitempty"`
+	// RAMFloor seeks the least memory with which each system answers.
+	RAMFloor bool `yaml:"ram_floor,omitempty" json:"ram_floor,omitempty"`
+	// Instructions counts guest instructions (TCG only).
+	Instructions bool `yaml:"instructions,omitempty" json:"instructions,omitempty"`
+	// SLO is the limit of p99 latency that curves show, 0 = none.
+	SLO load.Duration `yaml:"slo,omitempty" json:"slo,omitempty"`
+	// AA marks a run of a system against itself, which measures the noise.
+	AA bool `yaml:"aa,omitempty" json:"aa,omitempty"`
+	// Allow names parity entries that may differ between systems, with reasons.
+	Allow map[string]string `yaml:"allow,omitempty" json:"allow,omitempty"`
+}
+
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._@-]{0,63}$`)
+
+// Check reports the first thing in the plan that cannot be run.
+func (p Plan) Check() error {
+	if !nameForm.MatchString(p.Name) {
+		return fmt.Errorf("plan: name %q: want lower case letters, digits, dots and dashes", p.Name)
+	}
+	if p.Boots < 1 || p.Boots > 200 {
+		return fmt.Errorf("plan: %d boots, want 1 to 200", p.Boots)
+	}
+	if p.CPUs < 1 || p.MemMiB < 16 {
+		return fmt.Errorf("plan: %d vCPUs and %d MiB cannot boot a guest", p.CPUs, p.MemMiB)
+	}
+	if len(p.Systems) == 0 || len(p.Workloads) == 0 || len(p.Placements) == 0 {
+		return fmt.Errorf("plan: needs at least one system, one workload and one placement")
+	}
+	seen := map[string]bool{}
+	roles := map[Role]int{}
+	for _, s := range p.Systems {
+		if !nameForm.MatchString(s.Name) || seen[s.Name] {
+			return fmt.Errorf("plan: system name %q is malformed or used twice", s.Name)
+		}
+		seen[s.Name] = true
+		roles[s.Role]++
+		if !slices.Contains([]Role{Baseline, Rival, Subject, Variant}, s.Role) {
+			return fmt.Errorf("plan: system %s: role %q", s.Name, s.Role)
+		}
+		if s.Guest == "" {
+			return fmt.Errorf("plan: system %s: no guest", s.Name)
+		}
+	}
+	if roles[Baseline] > 1 || roles[Subject] > 1 {
+		return fmt.Errorf("plan: at most one baseline and one subject, not %d and %d", roles[Baseline], roles[Subject])
+	}
+	for _, pl := range p.Placements {
+		if !slices.Contains([]Placement{OneCore, Split, Free}, pl) {
+			return fmt.Errorf("plan: placement %q: want one-core, split or free", pl)
+		}
+	}
+	loads := map[string]bool{}
+	for _, w := range p.Expanded() {
+		if !nameForm.MatchString(w.Name) || loads[w.Name] {
+			return fmt.Errorf("plan: workload name %q is malformed or used twice", w.Name)
+		}
+		loads[w.Name] = true
+		if err := w.Spec.WithDefaults().Check(); err != nil {
+			return fmt.Errorf("plan: workload %s: %w", w.Name, err)
+		}
+		for _, s := range w.Systems {
+			if !seen[s] {
+				return fmt.Errorf("plan: workload %s: no system %q", w.Name, s)
+			}
+		}
+	}
+	return nil
+}
+
+// Claims reports whether the plan has boots enough for intervals.
+func (p Plan) Claims() bool { return p.Boots >= stats.MinBoots }
+
+// Expanded lists the workloads with each family spread into its rates.
+func (p Plan) Expanded() []Workload {
+	var out []Workload
+	for _, w := range p.Workloads {
+		if len(w.Rates) == 0 {
+			out = append(out, w)
+			continue
+		}
+		for _, r := range w.Rates {
+			one := w
+			one.Rates = nil
+			one.Family = w.Name
+			one.Name = fmt.Sprintf("%s@%.0f", w.Name, r)
+			one.Spec.Mode, one.Spec.Rate = load.Open, r
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// System finds a system by name.
+func (p Plan) System(name string) (System, bool) {
+	for _, s := range p.Systems {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return System{}, false
+}
+
+// WithRole gives the system of a role, false if there is none.
+func (p Plan) WithRole(r Role) (System, bool) {
+	for _, s := range p.Systems {
+		if s.Role == r {
+			return s, true
+		}
+	}
+	return System{}, false
+}
+
+// Runs reports whether a workload is for a system.
+func (w Workload) Runs(system string) bool {
+	return len(w.Systems) == 0 || slices.Contains(w.Systems, system)
+}
+
+// Read reads a plan from YAML. Unknown keys are errors: a misspelt setting must
+// not silently become a default.
+func Read(r io.Reader) (Plan, error) {
+	dec := yaml.NewDecoder(r)
+	dec.KnownFields(true)
+	var p Plan
+	if err := dec.Decode(&p); err != nil {
+		return p, fmt.Errorf("plan: %w", err)
+	}
+	return p, p.Check()
+}
+
+// YAML writes a plan as Read reads it.
+func (p Plan) YAML() ([]byte, error) {
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(p); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	return b.Bytes(), enc.Close()
+}

@@ -1,0 +1,181 @@
+package design
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"osv/harness/load"
+)
+
+func TestBuiltInPlansAreSoundAndSurviveYAML(t *testing.T) {
+	for name, p := range Plans() {
+		if err := p.Check(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		y, err := p.YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := Read(bytes.NewReader(y))
+		if err != nil || !reflect.DeepEqual(back, p) {
+			t.Errorf("%s does not survive YAML: %v\n%s", name, err, y)
+		}
+	}
+	if !Default().Claims() || Quick().Claims() {
+		t.Error("the default plan claims, the quick one does not")
+	}
+	// Boots of 4.5 s and half a second to start a generator, as measured.
+	if d := Default().Estimate(4500*time.Millisecond, 500*time.Millisecond); d > 17*time.Minute || d < 5*time.Minute {
+		t.Errorf("the default plan takes about %v", d)
+	}
+}
+
+// Every block has each system twice, the second half mirrors the first, and the
+// seed fixes the order.
+func TestScheduleIsInterleaved(t *testing.T) {
+	p := Default()
+	s := p.Schedule()
+	if len(s) != 18 {
+		t.Fatalf("%d boots", len(s))
+	}
+	reps := map[string]int{}
+	for i, b := range s {
+		if b.Index != i || b.Pair != i/3 || b.Block != i/6 || b.Replicate != reps[b.System] {
+			t.Errorf("boot %d: %+v", i, b)
+		}
+		reps[b.System]++
+	}
+	first := map[string]bool{}
+	for block := range 3 {
+		o := s[block*6 : block*6+6]
+		for i := range 3 {
+			if o[i].System != o[5-i].System {
+				t.Errorf("block %d is no palindrome: %v", block, o)
+			}
+		}
+		if reflect.DeepEqual(o[0].Placements, o[3].Placements) {
+			t.Error("the order of placements does not alternate")
+		}
+	}
+	for seed := range uint64(20) {
+		p.Seed = seed
+		first[p.Schedule()[0].System] = true
+	}
+	if len(first) != 3 {
+		t.Errorf("only %v ever come first", first)
+	}
+	if !reflect.DeepEqual(Default().Schedule(), s) {
+		t.Error("the same seed gives another order")
+	}
+	p.Boots = 3
+	if n := len(p.Schedule()); n != 9 {
+		t.Errorf("%d boots for 3 a side", n)
+	}
+}
+
+func TestCells(t *testing.T) {
+	p := Default()
+	p.Workloads[0].Systems = []string{"osv"}
+	b := p.Schedule()[0]
+	b.System = "linux-stock"
+	cells := p.Cells(b)
+	if want := 2 * (5 + 4 - 1); len(cells) != want {
+		t.Errorf("%d cells, want %d: %v", len(cells), want, cells)
+	}
+	var names []string
+	for _, w := range p.Expanded() {
+		names = append(names, w.Name)
+		if w.Family != "" && (w.Spec.Mode != load.Open || !strings.HasSuffix(w.Name, fmt.Sprintf("@%.0f", w.Spec.Rate))) {
+			t.Errorf("%+v", w)
+		}
+	}
+	if got := strings.Join(names, " "); got != "udp-get udp-set tcp-get udp-get-open@1000 udp-get-open@2000 udp-get-open@4000 udp-get-open@8000 iperf-in iperf-out" {
+		t.Error(got)
+	}
+}
+
+func TestAA(t *testing.T) {
+	p, err := AA(Default())
+	if err != nil || p.Check() != nil || len(p.Systems) != 2 || !p.AA {
+		t.Fatalf("%+v %v", p, err)
+	}
+	if a, b := p.Systems[0], p.Systems[1]; a.Profile != b.Profile || a.Guest != b.Guest || a.Name == b.Name {
+		t.Errorf("%+v %+v", a, b)
+	}
+	if _, err := AA(Plan{}); err == nil {
+		t.Error("no baseline, no error")
+	}
+}
+
+func TestCheckNamesWhatIsWrong(t *testing.T) {
+	for want, change := range map[string]func(p *Plan){
+		"name":          func(p *Plan) { p.Name = "No Good" },
+		"boots":         func(p *Plan) { p.Boots = 0 },
+		"vCPUs":         func(p *Plan) { p.CPUs = 0 },
+		"at least one":  func(p *Plan) { p.Workloads = nil },
+		"used twice":    func(p *Plan) { p.Systems[1].Name = p.Systems[0].Name },
+		"role":          func(p *Plan) { p.Systems[1].Role = "judge" },
+		"no guest":      func(p *Plan) { p.Systems[1].Guest = "" },
+		"at most one":   func(p *Plan) { p.Systems[1].Role = Baseline },
+		"placement":     func(p *Plan) { p.Placements = []Placement{"anywhere"} },
+		"workload name": func(p *Plan) { p.Workloads[1].Name = p.Workloads[0].Name },
+		"unknown kind":  func(p *Plan) { p.Workloads[1].Spec.Kind = "?" },
+		"no system":     func(p *Plan) { p.Workloads[1].Systems = []string{"vms"} },
+	} {
+		p := Default()
+		change(&p)
+		if err := p.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+	if _, err := Read(strings.NewReader("name: x\nbotts: 3\n")); err == nil || !strings.Contains(err.Error(), "botts") {
+		t.Errorf("a misspelt key is not named: %v", err)
+	}
+}
+
+func TestLookups(t *testing.T) {
+	p := Default()
+	if s, ok := p.System("osv"); !ok || s.Role != Subject {
+		t.Error(s)
+	}
+	if _, ok := p.System("vms"); ok {
+		t.Error("found a system that is not there")
+	}
+	if s, ok := p.WithRole(Baseline); !ok || s.Name != "linux-stock" {
+		t.Error(s)
+	}
+	if _, ok := p.WithRole(Variant); ok {
+		t.Error("found a role that is not there")
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for _, c := range []struct {
+		v    float64
+		d    int
+		want string
+	}{{0, 3, "0"}, {6424, 4, "6,424"}, {1234567.8, 4, "1,234,568"}, {0.0123456, 3, "0.0123"}, {9.87654, 3, "9.88"}, {100, 3, "100"},
+		{-4321.5, 3, "-4,322"}, {999.96, 4, "1,000.0"}, {1e-20, 3, "0.000000000000"}} {
+		if got := Number(c.v, c.d); got != c.want {
+			t.Errorf("Number(%v, %d) = %q, want %q", c.v, c.d, got, c.want)
+		}
+	}
+	if got := MetricByName("p99").FormatUnit(9_400_000); got != "9,400 µs" {
+		t.Error(got)
+	}
+	if got := MetricByName("bit_rate").FormatUnit(1060e6); got != "1,060 Mbit/s" {
+		t.Error(got)
+	}
+	if got := MetricByName("odd").FormatUnit(2); got != "2.000" {
+		t.Error(got)
+	}
+	if got := Number(0/zero, 3); got != "NaN" {
+		t.Error(got)
+	}
+}
+
+var zero float64

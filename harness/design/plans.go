@@ -1,0 +1,113 @@
+package design
+
+import (
+	"fmt"
+	"time"
+
+	"osv/harness/load"
+)
+
+// The ports of the services under test.
+const (
+	MemcachedUDPPort = "udp:11211"
+	MemcachedTCPPort = "tcp:11211"
+	IperfPort        = "tcp:5201"
+)
+
+func seconds(s float64) load.Duration { return load.Duration(s * float64(time.Second)) }
+
+// workloads of the default plan. 32 outstanding over UDP, since memcached on
+// Linux loses datagrams above that (harness.md §2.6).
+func workloads(measure float64) []Workload {
+	mem := func(name, title, port string, s load.Spec) Workload {
+		s.Warmup, s.Duration, s.Mode = seconds(measure/4), seconds(measure), load.Closed
+		s.Keys, s.KeySize, s.ValueSize = 2000, "32", "32"
+		return Workload{Name: name, Title: title, Port: port, Spec: s}
+	}
+	return []Workload{
+		mem("udp-get", "memcached UDP GET, 32 outstanding", MemcachedUDPPort, load.Spec{Kind: load.MemcachedUDP, Outstanding: 32, Conns: 1}),
+		mem("udp-set", "memcached UDP SET, 32 outstanding", MemcachedUDPPort, load.Spec{Kind: load.MemcachedUDP, Outstanding: 32, Conns: 1, SetRatio: 1}),
+		mem("tcp-get", "memcached TCP GET, 16 connections", MemcachedTCPPort, load.Spec{Kind: load.MemcachedTCP, Outstanding: 1, Conns: 16}),
+	}
+}
+
+// curve is the open-loop latency curve of UDP GET.
+func curve(measure float64, rates ...float64) Workload {
+	return Workload{Name: "udp-get-open", Title: "memcached UDP GET at a fixed rate", Port: MemcachedUDPPort, Rates: rates,
+		Spec: load.Spec{Kind: load.MemcachedUDP, Mode: load.Open, Conns: 1, Keys: 2000, KeySize: "32", ValueSize: "32",
+			Warmup: seconds(measure / 4), Duration: seconds(measure)}}
+}
+
+func iperfBoth(measure float64) []Workload {
+	in := Workload{Name: "iperf-in", Title: "iperf3 TCP, into the guest", Port: IperfPort,
+		Spec: load.Spec{Kind: load.Iperf, Mode: load.Closed, Conns: 1, Duration: seconds(measure)}}
+	out := in
+	out.Name, out.Title = "iperf-out", "iperf3 TCP, out of the guest"
+	out.Spec.IperfReverse = true
+	return []Workload{in, out}
+}
+
+// The systems of the default plan.
+func linuxStock() System {
+	return System{Name: "linux-stock", Title: "Linux, stock", Guest: "linux", Profile: "stock", Role: Baseline}
+}
+
+func linuxTuned() System {
+	return System{Name: "linux-tuned", Title: "Linux, tuned", Guest: "linux", Profile: "tuned", Role: Rival}
+}
+
+func osv() System {
+	return System{Name: "osv", Title: "OSv", Guest: "osv", Profile: "memcached", Role: Subject}
+}
+
+// Default is the plan of "make bench": at most 15 minutes on two cores under
+// TCG, six boots a side.
+func Default() Plan {
+	return Plan{Name: "default", Systems: []System{linuxStock(), linuxTuned(), osv()},
+		Workloads:  append(append(workloads(2), curve(1.5, 1000, 2000, 4000, 8000)), iperfBoth(2)...),
+		Placements: []Placement{OneCore, Split}, Boots: 6, CPUs: 1, MemMiB: 256, Seed: 1, Idle: seconds(1), RAMFloor: true,
+		Instructions: true, SLO: seconds(0.010)}
+}
+
+// Quick is a look, not a claim: two boots a side, one placement, UDP only, no
+// intervals.
+func Quick() Plan {
+	return Plan{Name: "quick", Systems: []System{linuxStock(), osv()}, Workloads: workloads(1)[:2],
+		Placements: []Placement{OneCore}, Boots: 2, CPUs: 1, MemMiB: 256, Seed: 1, Instructions: true}
+}
+
+// AA runs a plan's baseline against itself: the ratio must be 1, and how far it
+// strays is the noise of the rig.
+func AA(p Plan) (Plan, error) {
+	base, ok := p.WithRole(Baseline)
+	if !ok {
+		return p, fmt.Errorf("plan %s: no baseline to run against itself", p.Name)
+	}
+	a, b := base, base
+	a.Name, a.Title, a.Role = base.Name+".a", base.Title+" (A)", Baseline
+	b.Name, b.Title, b.Role = base.Name+".b", base.Title+" (A again)", Subject
+	p.Name += "-aa"
+	p.Systems, p.AA, p.RAMFloor = []System{a, b}, true, false
+	for i := range p.Workloads {
+		p.Workloads[i].Systems = nil
+	}
+	return p, nil
+}
+
+// Dry is a plan on processes of this machine instead of guests, to try the
+// harness itself: its figures mean nothing.
+func Dry() Plan {
+	p := Quick()
+	p.Name = "dry"
+	p.Systems = []System{
+		{Name: "local-a", Title: "memcached process A", Guest: "local", Role: Baseline},
+		{Name: "local-b", Title: "memcached process B", Guest: "local", Role: Subject},
+	}
+	p.Instructions = false
+	return p
+}
+
+// Plans are the plans that come with the program, by name.
+func Plans() map[string]Plan {
+	return map[string]Plan{"default": Default(), "quick": Quick(), "dry": Dry()}
+}
