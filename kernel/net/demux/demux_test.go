@@ -128,7 +128,7 @@ func TestParseClasses(t *testing.T) {
 	var m Meta
 	b := append(u(), 0, 0, 0, 0)
 	Parse(&m, b, len(b))
-	if m.L3 != 14 || m.L4 != 34 || m.Payload != 42 || m.End != 52 || m.Src(b) != ap("10.0.0.1:1000") || m.Dst(b) != ap("10.0.0.2:53") {
+	if m.L3 != 14 || m.L4 != 34 || m.Payload != 42 || m.End != 52 || m.DataEnd != 52 || m.Src(b) != ap("10.0.0.1:1000") || m.Dst(b) != ap("10.0.0.2:53") {
 		t.Errorf("udp: %+v", m)
 	}
 	b = u6()
@@ -419,7 +419,7 @@ func FuzzParse(f *testing.F) {
 		if m.Class != UDP && m.Class != TCP {
 			return
 		}
-		if m.Payload > len(b) || m.Payload > m.End || m.L4 >= m.Payload {
+		if m.Payload > len(b) || m.Payload > m.DataEnd || m.DataEnd > m.End || m.L4 >= m.Payload {
 			t.Fatalf("%+v in a first piece of %d", m, len(b))
 		}
 		if total == len(b) && !m.V6 {

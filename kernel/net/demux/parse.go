@@ -84,10 +84,11 @@ type Meta struct {
 	V6     bool
 	Proto  wire.Proto
 	L3, L4 int
-	// Payload..End is the payload of the transport protocol. End is also where
-	// the IP packet ends, but for a UDP datagram shorter than its packet: what
-	// lies behind it (padding of the link) is no part of the packet.
-	Payload, End     int
+	// End is where the IP packet ends: what lies behind is padding of the link.
+	End int
+	// Payload..DataEnd is the data of a UDP datagram or TCP segment. DataEnd is
+	// before End for a datagram shorter than its packet.
+	Payload, DataEnd int
 	Src4, Dst4       uint32 // of IPv4
 	SrcPort, DstPort uint16
 }
@@ -235,7 +236,7 @@ func transport(m *Meta, b []byte) {
 		if u < wire.UDPLen || u > n {
 			return
 		}
-		m.Class, m.Payload, m.End = UDP, m.L4+wire.UDPLen, m.L4+u
+		m.Class, m.Payload, m.DataEnd = UDP, m.L4+wire.UDPLen, m.L4+u
 	case wire.ProtoTCP:
 		if n < 20 || len(h) < 20 {
 			return
@@ -244,7 +245,7 @@ func transport(m *Meta, b []byte) {
 		if hl < 20 || hl > n || hl > len(h) {
 			return
 		}
-		m.Class, m.Payload = TCP, m.L4+hl
+		m.Class, m.Payload, m.DataEnd = TCP, m.L4+hl, m.End
 	default:
 		m.Class, m.Reason = Slow, IsOther
 		return

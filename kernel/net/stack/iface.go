@@ -1,0 +1,421 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"osv/kernel/net/demux"
+	"osv/kernel/net/neigh"
+	"osv/kernel/net/route"
+	"osv/kernel/net/wire"
+	"osv/kernel/pkt"
+)
+
+// IfConfig says how an interface gets its addresses.
+type IfConfig struct {
+	Addrs   []netip.Prefix // address and prefix length, of either family
+	Gateway netip.Addr     // default router of IPv4; may be the zero Addr
+	Metric  int            // of this interface's default routes
+	MTU     int            // 0: the link's; otherwise at most that
+	DHCP    bool           // get an IPv4 address by DHCP, in the background
+	// NoIPv6 leaves out the link-local address, router solicitation and SLAAC.
+	NoIPv6 bool
+	// ProbeAddrs makes IPv4 addresses wait for RFC 5227's probes (about 6 s)
+	// before they are used. Without, they are announced at once and defended.
+	ProbeAddrs bool
+	// Hostname is sent with DHCP.
+	Hostname string
+}
+
+// Interface is a link with addresses.
+type Interface struct {
+	stack    *Stack
+	link     pkt.Link
+	caps     pkt.Caps
+	name     string
+	mac      wire.MAC
+	mtu      atomic.Int32
+	metric   int
+	loopback bool
+	noIPv6   bool
+
+	addrs atomic.Pointer[addrSet]
+	neigh *neigh.Cache
+	loops []*rxLoop
+	acd   acd
+	nd    ndState
+
+	// dhcpPort, if set, takes datagrams to UDP port 68, whatever their address.
+	dhcpPort atomic.Pointer[func(payload []byte)]
+	onClose  []func() // guarded by mu
+
+	mu    sync.Mutex // guards changes of addrs
+	count counters
+}
+
+// addrSet is an interface's addresses; replaced as a whole.
+type addrSet struct {
+	v4       []addr4
+	v6       []netip.Prefix
+	prefixes []netip.Prefix // all, in the order of adding
+}
+
+type addr4 struct{ ip, mask uint32 }
+
+func (a addr4) broadcast() uint32 {
+	if a.mask >= 0xfffffffe { // /31 and /32 have none (RFC 3021)
+		return 0
+	}
+	return a.ip | ^a.mask
+}
+
+// counters are an interface's; the receive loops add to them once per batch.
+type counters struct {
+	fast   atomic.Uint64 // frames that went to a channel or handler
+	slow   atomic.Uint64 // frames that went to the slow path
+	reason [demux.NumReasons]atomic.Uint64
+}
+
+func (c *counters) drop(r demux.Reason) { c.reason[r].Add(1) }
+
+// Counters are the counts of one interface.
+type Counters struct {
+	Fast, Slow uint64
+	Reasons    map[string]uint64 // drops and slow-path frames by reason; only what is not 0
+}
+
+// Counters copies the counts.
+func (ifc *Interface) Counters() Counters {
+	c := Counters{Fast: ifc.count.fast.Load(), Slow: ifc.count.slow.Load(), Reasons: map[string]uint64{}}
+	for r := range ifc.count.reason {
+		if n := ifc.count.reason[r].Load(); n != 0 {
+			c.Reasons[demux.Reason(r).String()] = n
+		}
+	}
+	return c
+}
+
+// AddLink makes an interface of a link and starts its receive loops. With DHCP
+// it returns before there is an address; see Interface.WaitAddr.
+func (s *Stack) AddLink(link pkt.Link, cfg IfConfig) (*Interface, error) {
+	return s.addLink(link, cfg, false)
+}
+
+func (s *Stack) addLink(link pkt.Link, cfg IfConfig, loop bool) (*Interface, error) {
+	caps := link.Caps()
+	if caps.RxQueues < 1 || caps.TxQueues < 1 || caps.MTU < 68 {
+		return nil, fmt.Errorf("stack: link %s: %d receive queues, %d transmit queues, MTU %d: need 1, 1, 68", link.Name(), caps.RxQueues, caps.TxQueues, caps.MTU)
+	}
+	ifc := &Interface{stack: s, link: link, caps: caps, name: link.Name(), mac: wire.MAC(caps.MAC), metric: cfg.Metric, loopback: loop, noIPv6: cfg.NoIPv6}
+	mtu := caps.MTU
+	if cfg.MTU != 0 {
+		if cfg.MTU < 68 || cfg.MTU > caps.MTU {
+			return nil, fmt.Errorf("stack: link %s: MTU %d: want 68 to %d", ifc.name, cfg.MTU, caps.MTU)
+		}
+		mtu = cfg.MTU
+	}
+	ifc.mtu.Store(int32(mtu))
+	ifc.addrs.Store(new(addrSet))
+	ifc.acd.ifc = ifc
+	ifc.nd.ifc = ifc
+	ifc.neigh = neigh.New(neigh.Config{Clock: s.clock, Solicit: ifc.solicit, Send: ifc.sendResolved, Fail: ifc.unresolved})
+	for q := range caps.RxQueues {
+		ifc.loops = append(ifc.loops, newRxLoop(ifc, q))
+	}
+
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, ErrClosed
+	}
+	if s.Interface(ifc.name) != nil {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("stack: there is an interface %s already", ifc.name)
+	}
+	all := append(slices.Clone(s.Interfaces()), ifc)
+	s.ifaces.Store(&all)
+	if !s.cfg.Manual {
+		for _, l := range ifc.loops {
+			s.loops.Go(l.run)
+			s.loops.Go(l.runSlow)
+		}
+	}
+	s.mu.Unlock()
+
+	for _, p := range cfg.Addrs {
+		if cfg.ProbeAddrs && !loop && p.Addr().Is4() {
+			ifc.acd.probe(p, func(ok bool) {
+				if ok {
+					s.logErr(ifc.AddAddr(p))
+				}
+			})
+			continue
+		}
+		if err := ifc.AddAddr(p); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Gateway.IsValid() {
+		if err := ifc.SetGateway(cfg.Gateway); err != nil {
+			return nil, err
+		}
+	}
+	if !loop && !cfg.NoIPv6 {
+		ifc.nd.start()
+	}
+	if cfg.DHCP {
+		ifc.startDHCP(cfg.Hostname)
+	}
+	return ifc, nil
+}
+
+func (s *Stack) logErr(err error) {
+	if err != nil {
+		s.log("%v", err)
+	}
+}
+
+// Name is the link's name, MAC its address, MTU the largest IP packet in bytes.
+func (ifc *Interface) Name() string  { return ifc.name }
+func (ifc *Interface) MAC() wire.MAC { return ifc.mac }
+func (ifc *Interface) MTU() int      { return int(ifc.mtu.Load()) }
+
+// Link is the link below.
+func (ifc *Interface) Link() pkt.Link { return ifc.link }
+
+// Stack is the stack the interface belongs to.
+func (ifc *Interface) Stack() *Stack { return ifc.stack }
+
+// IsLoopback reports whether frames sent on it come back.
+func (ifc *Interface) IsLoopback() bool { return ifc.loopback }
+
+// Neighbours are the entries of the neighbour cache.
+func (ifc *Interface) Neighbours() []neigh.Info { return ifc.neigh.Snapshot() }
+
+// AddNeighbour configures a station's address, so that it is never asked for.
+func (ifc *Interface) AddNeighbour(a netip.Addr, m wire.MAC) { ifc.neigh.AddPermanent(a, m) }
+
+// Addrs are the addresses with their prefix lengths.
+func (ifc *Interface) Addrs() []netip.Prefix { return slices.Clone(ifc.addrs.Load().prefixes) }
+
+// AddAddr adds an address and the route to its prefix, and announces it.
+func (ifc *Interface) AddAddr(p netip.Prefix) error {
+	a := p.Addr().WithZone("")
+	p = netip.PrefixFrom(a, p.Bits())
+	if !p.IsValid() || a.IsMulticast() || a.IsUnspecified() || a.Is4In6() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return fmt.Errorf("stack: %s: %v is not an address for an interface", ifc.name, p)
+	}
+	ifc.mu.Lock()
+	if ifc.addrs.Load().has(a) {
+		ifc.mu.Unlock()
+		return nil
+	}
+	ifc.setAddrs(append(ifc.Addrs(), p))
+	ifc.mu.Unlock()
+	if err := ifc.stack.routes.Add(route.Route[*Interface]{Prefix: p, Iface: ifc, Source: a}); err != nil {
+		return err
+	}
+	if !ifc.loopback && a.Is4() {
+		ifc.acd.announce(a)
+	}
+	return nil
+}
+
+// RemoveAddr takes an address away, with the routes that depend on it.
+func (ifc *Interface) RemoveAddr(a netip.Addr) bool {
+	ifc.mu.Lock()
+	all := ifc.Addrs()
+	kept := slices.DeleteFunc(slices.Clone(all), func(p netip.Prefix) bool { return p.Addr() == a })
+	if len(kept) == len(all) {
+		ifc.mu.Unlock()
+		return false
+	}
+	ifc.setAddrs(kept)
+	ifc.mu.Unlock()
+	ifc.stack.routes.Remove(func(r route.Route[*Interface]) bool { return r.Iface == ifc && r.Source == a })
+	return true
+}
+
+// setAddrs replaces the addresses. Caller must hold mu.
+func (ifc *Interface) setAddrs(ps []netip.Prefix) {
+	set := &addrSet{prefixes: ps}
+	for _, p := range ps {
+		if p.Addr().Is4() {
+			set.v4 = append(set.v4, addr4{wire.U32(p.Addr()), ^uint32(0) << (32 - p.Bits())})
+		} else {
+			set.v6 = append(set.v6, p)
+		}
+	}
+	ifc.addrs.Store(set)
+	ifc.stack.routes.Bump()
+}
+
+// SetGateway makes gw the default router of its family on this interface.
+func (ifc *Interface) SetGateway(gw netip.Addr) error {
+	all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if gw.Is6() {
+		all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	ifc.stack.routes.Remove(func(r route.Route[*Interface]) bool {
+		return r.Iface == ifc && r.Prefix == all && r.Gateway != gw
+	})
+	return ifc.stack.routes.Add(route.Route[*Interface]{Prefix: all, Gateway: gw, Iface: ifc, Metric: ifc.metric})
+}
+
+// setMTU changes the MTU, within what link and protocol allow.
+func (ifc *Interface) setMTU(n int) {
+	if n >= 576 && n <= ifc.caps.MTU && int32(n) != ifc.mtu.Load() {
+		ifc.mtu.Store(int32(n))
+		ifc.stack.routes.Bump()
+	}
+}
+
+func (s *addrSet) has(a netip.Addr) bool {
+	for _, p := range s.prefixes {
+		if p.Addr() == a {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *addrSet) has4(ip uint32) bool {
+	for i := range s.v4 {
+		if s.v4[i].ip == ip {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *addrSet) has6(a netip.Addr) bool {
+	for i := range s.v6 {
+		if s.v6[i].Addr() == a {
+			return true
+		}
+	}
+	return false
+}
+
+// isBroadcast reports a directed broadcast address of one of the prefixes
+// (RFC 1122 §3.2.1.3 (c)), or the network's own number (its old form).
+func (s *addrSet) isBroadcast(ip uint32) bool {
+	for _, a := range s.v4 {
+		if b := a.broadcast(); b != 0 && (ip == b || ip == a.ip&a.mask && a.mask != 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasAddr reports whether a is an address of this interface; for the loopback
+// interface, also any of 127/8.
+func (ifc *Interface) hasAddr(a netip.Addr) bool {
+	if ifc.loopback && a.Is4() && a.As4()[0] == 127 {
+		return true
+	}
+	return ifc.addrs.Load().has(a)
+}
+
+// local4 reports whether a packet to ip that came in here is for this host: the
+// address is this interface's (strong host model, RFC 1122 §3.3.4.2), or the
+// packet came over the loopback interface.
+func (ifc *Interface) local4(set *addrSet, ip uint32) bool {
+	if set.has4(ip) {
+		return true
+	}
+	return ifc.loopback && (ip>>24 == 127 || ifc.stack.IsLocal(wire.Addr4(ip)))
+}
+
+func (ifc *Interface) local6(set *addrSet, a netip.Addr) bool {
+	return set.has6(a) || ifc.loopback && ifc.stack.IsLocal(a)
+}
+
+// source picks the address to send from to dst: the one whose prefix holds dst,
+// else the first that is not link-local (or is, if dst is; RFC 6724 rules 1, 2
+// and 8 as far as one interface has a choice).
+func (ifc *Interface) source(dst netip.Addr) (netip.Addr, bool) {
+	var best netip.Addr
+	for _, p := range ifc.addrs.Load().prefixes {
+		a := p.Addr()
+		if a.Is4() != dst.Is4() {
+			continue
+		}
+		if p.Contains(dst) {
+			return a, true
+		}
+		if !best.IsValid() || best.IsLinkLocalUnicast() && !dst.IsLinkLocalUnicast() && !dst.IsLinkLocalMulticast() ||
+			!best.IsLinkLocalUnicast() && a.IsLinkLocalUnicast() && (dst.IsLinkLocalUnicast() || dst.IsLinkLocalMulticast()) {
+			best = a
+		}
+	}
+	return best, best.IsValid()
+}
+
+// transmit sends frames and puts back what the link does not take.
+func (ifc *Interface) transmit(q int, frames []*pkt.Buf) int {
+	n := ifc.link.TxBatch(q, frames)
+	for _, b := range frames[n:] {
+		b.Put()
+		ifc.count.drop(demux.TxFull)
+	}
+	return n
+}
+
+func (ifc *Interface) transmit1(q int, b *pkt.Buf) bool {
+	one := [1]*pkt.Buf{b}
+	return ifc.transmit(q, one[:]) == 1
+}
+
+// txBuf is an empty transmit buffer, or nil and a count.
+func (ifc *Interface) txBuf(q int) *pkt.Buf {
+	b := ifc.link.TxBuf(q)
+	if b == nil {
+		ifc.count.drop(demux.NoBuf)
+	}
+	return b
+}
+
+// txQueue is the transmit queue that goes with a receive queue.
+func (ifc *Interface) txQueue(rxq int) int { return rxq % ifc.caps.TxQueues }
+
+// atClose arranges for f to run when the interface closes.
+func (ifc *Interface) atClose(f func()) {
+	ifc.mu.Lock()
+	ifc.onClose = append(ifc.onClose, f)
+	ifc.mu.Unlock()
+}
+
+func (ifc *Interface) close() error {
+	ifc.mu.Lock()
+	fs := ifc.onClose
+	ifc.onClose = nil
+	ifc.mu.Unlock()
+	for _, f := range fs {
+		f()
+	}
+	ifc.acd.stop()
+	ifc.nd.stop()
+	err := ifc.link.Close()
+	for _, l := range ifc.loops {
+		l.stopSlow()
+	}
+	if err != nil {
+		return fmt.Errorf("stack: close %s: %w", ifc.name, err)
+	}
+	return nil
+}
+
+// drain puts back what is left once the loops have stopped.
+func (ifc *Interface) drain() {
+	for _, l := range ifc.loops {
+		l.drain()
+	}
+	ifc.neigh.Close()
+}
+
+var errNoDHCP = errors.New("stack: no DHCP on this interface")
