@@ -20,7 +20,7 @@ import (
 )
 
 type cli struct {
-	Progs    string   `arg:"" optional:"" help:"Folder of the programs." default:"kernel/ktest/progs" type:"existingdir"`
+	Progs    string   `arg:"" optional:"" help:"Folder of the programs." default:"kernel/ktest/progs"`
 	Run      string   `help:"Only boots whose name (prog.case/machine/Ncpu) matches this regular expression."`
 	Machine  []string `help:"Only these boards." enum:"q35,pc,microvm"`
 	CPUs     []int    `help:"Only these numbers of vCPUs." name:"cpus"`
