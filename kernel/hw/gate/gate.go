@@ -121,9 +121,12 @@ func AllocVector(i int) (uint8, error) {
 // FreeVector gives a vector back.
 func FreeVector(v uint8) { call(shim.CallIRQFree, uintptr(v), 0, 0) }
 
-// LevelVector says that v is a level-triggered pin of the IOAPIC mapped at window.
-func LevelVector(v uint8, window unsafe.Pointer, pin int) {
-	call(shim.CallIRQLevel, uintptr(v), uintptr(window), uintptr(pin))
+// RoutePin programs the redirection entry of a pin of the IOAPIC mapped at window
+// to raise v. A level-triggered pin (bit 15) is masked from when it fires until
+// the next WaitVector.
+func RoutePin(v uint8, window unsafe.Pointer, pin int, entry uint64) error {
+	r, _, _ := syscall.RawSyscall6(shim.CallIRQRoute, uintptr(v), uintptr(window), uintptr(pin), uintptr(entry), 0, 0)
+	return errno(r)
 }
 
 // ErrBusy is returned by WaitVector where another goroutine waits already.

@@ -29,6 +29,7 @@ const (
 	ioWin      = 0x10
 	ioRedirect = 0x10 // register number of entry 0, low half
 	ioMasked   = 1 << 16
+	ioLevel    = 1 << 15
 )
 
 // AllocVector reserves a vector delivered to processor target; 0 if all are used.
@@ -52,15 +53,31 @@ func FreeVector(v uint32) {
 	sleep.Unlock()
 }
 
-// SetLevel makes v a level-triggered line behind an IOAPIC pin.
-func SetLevel(v uint32, ioapic uintptr, pin uint32) {
+// RoutePin programs the redirection entry of an IOAPIC pin for vector v. All
+// accesses to an IOAPIC's index register are made here, under one lock. A
+// level-triggered pin starts masked: the first IRQWait unmasks it.
+func RoutePin(v uint32, ioapic uintptr, pin uint32, entry uint64) {
+	level := entry&ioLevel != 0
+	if level {
+		entry |= ioMasked
+	}
 	sleep.Lock()
-	lines[v].ioapic, lines[v].pin = ioapic, pin
+	ioWrite(ioapic, ioRedirect+2*pin, ioMasked)
+	ioWrite(ioapic, ioRedirect+2*pin+1, uint32(entry>>32))
+	ioWrite(ioapic, ioRedirect+2*pin, uint32(entry))
+	if level {
+		lines[v].ioapic, lines[v].pin, lines[v].masked = ioapic, pin, 1
+	}
 	sleep.Unlock()
 }
 
+func ioWrite(ioapic uintptr, reg, v uint32) {
+	atomic.StoreUint32(arch.U32(ioapic+ioRegSel), reg)
+	atomic.StoreUint32(arch.U32(ioapic+ioWin), v)
+}
+
 func setMask(l *line, mask bool) {
-	*arch.U32(l.ioapic + ioRegSel) = ioRedirect + 2*l.pin
+	atomic.StoreUint32(arch.U32(l.ioapic+ioRegSel), ioRedirect+2*l.pin)
 	w := arch.U32(l.ioapic + ioWin)
 	v := atomic.LoadUint32(w)
 	if mask {

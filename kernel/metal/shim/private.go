@@ -18,7 +18,7 @@ const (
 	CallNop        = callBase + iota - 1
 	CallIRQAlloc   // (processor) → vector
 	CallIRQFree    // (vector)
-	CallIRQLevel   // (vector, IOAPIC window, pin)
+	CallIRQRoute   // (vector, IOAPIC window, pin, redirection entry)
 	CallIRQWait    // (vector); blocks
 	CallIRQRaise   // (vector)
 	CallFrames     // (count, alignment in frames) → physical address
@@ -52,11 +52,11 @@ func private(c *cpu.CPU, t *sched.Thread, nr uintptr) {
 		} else {
 			sched.FreeVector(uint32(a))
 		}
-	case CallIRQLevel:
-		if !deviceVector(a) {
+	case CallIRQRoute:
+		if !deviceVector(a) || d > 239 {
 			r = eINVAL
 		} else {
-			sched.SetLevel(uint32(a), b, uint32(d))
+			sched.RoutePin(uint32(a), b, uint32(d), uint64(f.R10))
 		}
 	case CallIRQWait:
 		if deviceVector(a) {

@@ -1,0 +1,55 @@
+package platform
+
+import (
+	"fmt"
+	"unsafe"
+
+	"osv/kernel/hw/dma"
+	"osv/kernel/hw/gate"
+	"osv/kernel/hw/mmio"
+)
+
+// dmaMemory gives drivers contiguous RAM; bus addresses are physical ones, since
+// no IOMMU is used.
+type dmaMemory struct{}
+
+func (dmaMemory) Alloc(size, align int) (dma.Region, error) {
+	if size <= 0 || align <= 0 || align&(align-1) != 0 {
+		return dma.Region{}, dma.ErrNoMemory{Size: size, Align: align}
+	}
+	pa, b, err := gate.Frames(size, align)
+	if err != nil {
+		return dma.Region{}, dma.ErrNoMemory{Size: size, Align: align}
+	}
+	return dma.Region{Bytes: b, Bus: dma.Addr(pa)}, nil
+}
+
+func (dmaMemory) Free(r dma.Region) { gate.FreeFrames(uint64(r.Bus), len(r.Bytes)) }
+
+// physMemory lets the ACPI parsers read firmware tables.
+type physMemory struct{}
+
+func (physMemory) Bytes(pa uint64, n int) ([]byte, error) { return gate.Physical(pa, n) }
+
+// deviceMapper maps device memory for PCI BARs, ECAM and MMIO slots.
+type deviceMapper struct{}
+
+func (deviceMapper) Map(pa uint64, n int) (mmio.Space, error) {
+	if n <= 0 || uint64(n) > 1<<32-1 {
+		return nil, fmt.Errorf("platform: device memory %#x+%#x: size out of range", pa, n)
+	}
+	p, err := gate.MapDevice(pa, n)
+	if err != nil {
+		return nil, err
+	}
+	return mmio.NewMem(p, uint32(n)), nil
+}
+
+// window maps [pa, pa+n) and returns the address too, for metal's use.
+func (deviceMapper) window(pa uint64, n int) (mmio.Space, unsafe.Pointer, error) {
+	p, err := gate.MapDevice(pa, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	return mmio.NewMem(p, uint32(n)), p, nil
+}

@@ -1,0 +1,146 @@
+package platform
+
+import (
+	"errors"
+	"fmt"
+
+	"osv/kernel/drivers/virtio"
+	"osv/kernel/drivers/virtioblk"
+	"osv/kernel/drivers/virtionet"
+	"osv/kernel/drivers/virtiorng"
+	"osv/kernel/hw/gate"
+	"osv/kernel/irq"
+	"osv/kernel/pkt"
+)
+
+// found is a virtio device before a driver takes it.
+type found struct {
+	id    virtio.DeviceID
+	where string // for messages: "pci 00:03.0", "mmio 0xfeb00e00"
+	// open gives the driver's way in: the transport and up to n interrupt lines,
+	// one where the device has a single interrupt. It is called once.
+	open func(n int) (virtio.Transport, []irq.Line, error)
+}
+
+// findVirtio lists the machine's virtio devices in a stable order: PCI functions
+// by address, then MMIO slots by address.
+func (s *System) findVirtio() []found {
+	var out []found
+	if !s.Options.NoPCI {
+		out = append(out, s.scanPCI()...)
+	}
+	return append(out, s.scanMMIO()...)
+}
+
+func (s *System) attachRandom(bus []found) {
+	for _, f := range bus {
+		if f.id != virtio.IDEntropy {
+			continue
+		}
+		if err := s.seedFrom(f); err != nil {
+			log.Warnf("%s: %v", f.where, err)
+		}
+	}
+}
+
+// seedFrom mixes 64 bytes of the device into the kernel's generator and keeps
+// nothing: one seed is enough for a generator with fast key erasure.
+func (s *System) seedFrom(f found) error {
+	t, lines, err := f.open(1)
+	if err != nil {
+		return err
+	}
+	d, err := virtiorng.New(t, s.Memory, lines[0])
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	seed := make([]byte, 64)
+	for n := 0; n < len(seed); {
+		k, err := d.Read(seed[n:])
+		if err != nil {
+			return err
+		}
+		n += k
+	}
+	gate.Mix(seed)
+	clear(seed)
+	s.Random++
+	return nil
+}
+
+// attachDisks makes a driver of each block device: blk0, blk1, … in scan order.
+func (s *System) attachDisks(bus []found) {
+	for _, f := range bus {
+		if f.id != virtio.IDBlock {
+			continue
+		}
+		t, lines, err := f.open(1 + gate.CPUs())
+		if err == nil {
+			var d *virtioblk.Device
+			d, err = virtioblk.New(t, s.Memory, lines, virtioblk.Config{Name: fmt.Sprintf("blk%d", len(s.Disks))})
+			if err == nil {
+				s.Disks = append(s.Disks, d)
+				log.Infof("%s: %s, %d MiB, %d queues", d.Name(), f.where, d.Size()>>20, d.Queues())
+				continue
+			}
+		}
+		log.Warnf("%s: %v", f.where, err)
+	}
+}
+
+// Buffers of a network card. One receive ring's worth can be in the ring while
+// as many again are with the stack; a small machine gets a quarter.
+const (
+	bufBytes     = 2048
+	rxPerQueue   = 1024
+	txPerQueue   = 512
+	smallMachine = 64 << 20
+)
+
+// attachLinks makes a driver of each network card: eth0, eth1, … in scan order.
+func (s *System) attachLinks(bus []found) {
+	for _, f := range bus {
+		if f.id != virtio.IDNet {
+			continue
+		}
+		if o := s.Options.MaxNIC; o >= 0 && len(s.Links) >= o {
+			log.Infof("%s: left alone (--maxnic=%d)", f.where, o)
+			continue
+		}
+		if err := s.attachLink(f); err != nil {
+			log.Warnf("%s: %v", f.where, err)
+		}
+	}
+}
+
+func (s *System) attachLink(f found) error {
+	t, lines, err := f.open(1 + gate.CPUs())
+	if err != nil {
+		return err
+	}
+	name := fmt.Sprintf("eth%d", len(s.Links))
+	cfg := virtionet.Config{Name: name}
+	rx, tx, ring := rxPerQueue, txPerQueue, 256
+	if gate.Memory().Total < smallMachine {
+		rx, tx, ring = rx/4, tx/4, 128
+	}
+	cfg.RxRing, cfg.TxRing = ring, ring
+	for range max(1, len(lines)-1) {
+		r, err1 := pkt.NewPool(s.Memory, rx, bufBytes)
+		x, err2 := pkt.NewPool(s.Memory, tx, bufBytes)
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		cfg.RxPools, cfg.TxPools = append(cfg.RxPools, r), append(cfg.TxPools, x)
+	}
+	d, err := virtionet.New(t, s.Memory, lines, cfg)
+	if err != nil {
+		return err
+	}
+	c := d.Caps()
+	log.Infof("%s: %s, %02x:%02x:%02x:%02x:%02x:%02x, %d queues, mtu %d", name, f.where,
+		c.MAC[0], c.MAC[1], c.MAC[2], c.MAC[3], c.MAC[4], c.MAC[5], c.RxQueues, c.MTU)
+	s.Links = append(s.Links, d)
+	return nil
+}
