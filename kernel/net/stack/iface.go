@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -9,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"osv/kernel/net/demux"
+	"osv/kernel/net/dhcp"
 	"osv/kernel/net/neigh"
 	"osv/kernel/net/route"
 	"osv/kernel/net/wire"
@@ -49,12 +49,13 @@ type Interface struct {
 	acd   acd
 	nd    ndState
 
-	// dhcpPort, if set, takes datagrams to UDP port 68, whatever their address.
-	dhcpPort atomic.Pointer[func(payload []byte)]
-	onClose  []func() // guarded by mu
-
-	mu    sync.Mutex // guards changes of addrs
+	dhcp  atomic.Pointer[dhcp.Client] // nil without one
+	lease atomic.Pointer[dhcp.Lease]
 	count counters
+
+	mu       sync.Mutex // guards changes of addrs, and all below
+	onClose  []func()
+	addrWait chan struct{} // closed when an address comes
 }
 
 // addrSet is an interface's addresses; replaced as a whole.
@@ -168,7 +169,7 @@ func (s *Stack) addLink(link pkt.Link, cfg IfConfig, loop bool) (*Interface, err
 		ifc.nd.start()
 	}
 	if cfg.DHCP {
-		ifc.startDHCP(cfg.Hostname)
+		ifc.startDHCP(cfg)
 	}
 	return ifc, nil
 }
@@ -222,6 +223,7 @@ func (ifc *Interface) AddAddr(p netip.Prefix) error {
 	if !ifc.loopback && a.Is4() {
 		ifc.acd.announce(a)
 	}
+	ifc.tellAddr()
 	return nil
 }
 
@@ -263,7 +265,19 @@ func (ifc *Interface) SetGateway(gw netip.Addr) error {
 	ifc.stack.routes.Remove(func(r route.Route[*Interface]) bool {
 		return r.Iface == ifc && r.Prefix == all && r.Gateway != gw
 	})
+	ifc.onLink(gw)
 	return ifc.stack.routes.Add(route.Route[*Interface]{Prefix: all, Gateway: gw, Iface: ifc, Metric: ifc.metric})
+}
+
+// onLink makes sure that a router can be reached directly: a cloud's address may
+// have a prefix of /32 that holds no router.
+func (ifc *Interface) onLink(gw netip.Addr) {
+	if gw.Is6() && gw.IsLinkLocalUnicast() {
+		return
+	}
+	if _, ok := ifc.stack.routes.LookupIf(gw, func(r *routeRow) bool { return r.Iface == ifc && !r.Gateway.IsValid() }); !ok {
+		ifc.stack.logErr(ifc.stack.routes.Add(routeRow{Prefix: netip.PrefixFrom(gw, gw.BitLen()), Iface: ifc}))
+	}
 }
 
 // setMTU changes the MTU, within what link and protocol allow.
@@ -417,5 +431,3 @@ func (ifc *Interface) drain() {
 	}
 	ifc.neigh.Close()
 }
-
-var errNoDHCP = errors.New("stack: no DHCP on this interface")
