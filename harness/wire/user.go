@@ -32,14 +32,16 @@ func openUser(o Options, why string) (*Wire, error) {
 		return nil, err
 	}
 	nic := vm.NIC{
-		Kind: vm.NetUser, MAC: GuestMAC(0), Off: o.Off, Restrict: true,
+		Kind: vm.NetUser, MAC: GuestMAC(0), Off: o.Off,
 		Net: Host.Masked().String(), HostAddr: Host.Addr().String(),
 	}
+	udp := false
 	for _, p := range o.Ports {
 		network, port, ok := cutPort(p)
 		if !ok {
 			return nil, errors.Join(fmt.Errorf("wire: port %q: want tcp:N or udp:N", p), w.Close())
 		}
+		udp = udp || network == "udp"
 		local, err := w.freePort(network)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("wire: forward %s: %w", p, err), w.Close())
@@ -48,6 +50,9 @@ func openUser(o Options, why string) (*Wire, error) {
 		nic.HostFwd = append(nic.HostFwd, fmt.Sprintf("%s:%s-%s:%s", network, local, guest, port))
 		w.forward[network+":"+net.JoinHostPort(guest, port)] = local
 	}
+	// A restricted guest cannot even answer over UDP (libslirp drops all of it);
+	// in a namespace of ours there is nothing else to reach.
+	nic.Restrict = !udp
 	w.nics = []vm.NIC{nic}
 	return w, nil
 }
