@@ -89,3 +89,10 @@ func (b block) at(a dma.Addr, n int) ([]byte, bool) {
 	}
 	return b.host.Bytes[off : off+uint64(n) : off+uint64(n)], true
 }
+
+// Region is the content of the i-th live region.
+func (m *Mem) Region(i int) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.live[i].host.Bytes
+}
