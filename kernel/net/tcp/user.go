@@ -1,0 +1,184 @@
+package tcp
+
+import "io"
+
+// The user's calls: RFC 9293 §3.9.1 and §3.10. Each returns at once; what it
+// causes to be sent waits for Flush unless it says otherwise.
+
+// Send takes octets of p to be sent and returns how many: fewer than len(p)
+// where the buffer is full, EvWritable then tells of room. It may be called
+// before the connection is established.
+func (c *Conn) Send(now int64, p []byte) (int, error) {
+	c.now = now
+	switch {
+	case c.state == StateClosed && c.err != nil:
+		return 0, c.err
+	case c.state == StateClosed || c.state == StateListen:
+		return 0, ErrNotOpen
+	case c.finQueued || !c.state.maySend() && c.state != StateSynSent && c.state != StateSynReceived:
+		return 0, ErrClosing
+	}
+	n := min(len(p), max(0, c.sndLimit-c.snd.len))
+	done := c.snd.append(p[:n])
+	if done < n {
+		c.stallAt = now + stallWait // no memory: the timer tells when to try again
+	}
+	return done, nil
+}
+
+// SendRoom is how many octets Send would take now.
+func (c *Conn) SendRoom() int { return max(0, c.sndLimit-c.snd.len) }
+
+// Unsent and Unacked are octets given to Send that wait to be sent, and that
+// were sent and not acknowledged.
+func (c *Conn) Unsent() int { return max(0, c.dataEnd().Sub(c.sndNxt)) }
+
+// Unacked is the octets sent and not acknowledged.
+func (c *Conn) Unacked() int { return c.snd.len - c.Unsent() }
+
+// Recv moves received octets to dst and returns how many; 0 and no error says
+// that none are there. After the last octet it returns io.EOF, or the error that
+// ended the connection. Octets that came before the error are still read.
+func (c *Conn) Recv(now int64, dst []byte) (int, error) {
+	c.now = now
+	if c.rcv.len > 0 {
+		n := c.rcv.read(dst)
+		c.consumed(n)
+		c.afterRead()
+		return n, nil
+	}
+	return 0, c.recvEnd()
+}
+
+// recvEnd is what Recv returns when there are no octets.
+func (c *Conn) recvEnd() error {
+	switch {
+	case c.finTaken || c.rdShut:
+		return io.EOF
+	case c.state == StateClosed && c.err != nil:
+		return c.err
+	case c.state == StateClosed || c.state == StateListen:
+		return ErrNotOpen
+	}
+	return nil
+}
+
+// Peek returns the received octets that lie in one piece at the front, without
+// a copy, and the end of the stream as Recv does. They stay valid until the next
+// call of c that is not Consume.
+func (c *Conn) Peek() ([]byte, error) {
+	if c.rcv.len > 0 {
+		return c.rcv.peek(), nil
+	}
+	return nil, c.recvEnd()
+}
+
+// PeekMore brings more octets into the piece that Peek returns, and reports
+// whether it could: it cannot where all are in, or the piece has the size of a
+// packet buffer.
+func (c *Conn) PeekMore() bool { return c.rcv.pull() }
+
+// Consume ends the first n octets that Peek returned.
+func (c *Conn) Consume(now int64, n int) {
+	c.now = now
+	c.rcv.consume(n)
+	c.consumed(n)
+	c.afterRead()
+}
+
+// Readable is how many octets Recv has to give.
+func (c *Conn) Readable() int { return c.rcv.len }
+
+// CloseWrite is the CLOSE of RFC 9293 §3.10.4: the peer gets a FIN after all
+// that was given to Send; octets can still be received.
+func (c *Conn) CloseWrite(now int64) error {
+	c.now = now
+	if c.finQueued && c.state != StateClosed {
+		return ErrClosing
+	}
+	switch c.state {
+	case StateClosed:
+		return ErrNotOpen
+	case StateListen, StateSynSent:
+		c.fail(ErrAborted)
+	case StateSynReceived:
+		c.finQueued = true
+		if c.snd.len == 0 {
+			c.enter(StateFinWait1)
+		}
+	case StateEstablished:
+		c.finQueued = true
+		c.enter(StateFinWait1)
+	case StateCloseWait:
+		c.finQueued = true
+		c.enter(StateLastAck)
+	default:
+		return ErrClosing
+	}
+	return nil
+}
+
+// CloseRead says that the user reads no more: what has come and will come is
+// acknowledged and dropped.
+func (c *Conn) CloseRead(now int64) {
+	c.now = now
+	if c.rdShut {
+		return
+	}
+	c.rdShut = true
+	n := c.rcv.len
+	c.rcv.release()
+	c.consumed(n)
+	c.afterRead()
+	c.ev |= EvReadable
+}
+
+// Close ends both directions, and the user's interest: a peer that sends more
+// gets a RST, as it does when octets were not read (RFC 9293 §3.6.1, RFC 2525
+// §2.17). c lives on until EvClosed.
+func (c *Conn) Close(now int64) {
+	c.now = now
+	if c.orphan {
+		return
+	}
+	c.orphan = true
+	unread := c.rcv.len > 0
+	c.rcv.release()
+	if unread && c.state.synchronized() && c.state != StateTimeWait {
+		c.Abort(now)
+		return
+	}
+	if !c.finQueued {
+		_ = c.CloseWrite(now) // in all other states there is nothing left to close
+	}
+	if c.state == StateFinWait2 {
+		c.armFinWait2()
+	}
+}
+
+// Abort is the ABORT of RFC 9293 §3.10.5: the connection ends at once, and the
+// peer is told by a RST.
+func (c *Conn) Abort(now int64) {
+	c.now = now
+	switch c.state {
+	case StateSynReceived, StateEstablished, StateFinWait1, StateFinWait2, StateCloseWait:
+		c.sendAbort()
+	}
+	c.fail(ErrAborted)
+}
+
+// SetOptions changes the user's settings.
+func (c *Conn) SetOptions(now int64, o Options) {
+	c.now = now
+	c.opt = o
+	if c.state.synchronized() {
+		c.armKeepalive()
+	}
+}
+
+// SetRecvBuffer and SetSendBuffer fix the sizes of the buffers, in octets, within
+// the host's bounds; they do not grow by themselves any more beyond them.
+func (c *Conn) SetRecvBuffer(n int) { c.rcvLimit = min(max(n, 2*c.mss), c.cfg.RcvBufMax) }
+
+// SetSendBuffer is described at SetRecvBuffer.
+func (c *Conn) SetSendBuffer(n int) { c.sndLimit = min(max(n, 2*c.mss), c.cfg.SndBufMax) }
