@@ -94,6 +94,12 @@ func (d *Device) Queue(i int, o QueueOptions) (*Queue, error) {
 		q.slots[j].next = uint16(j + 1)
 	}
 	q.nfree = uint16(n)
+	if q.eventIdx { // interrupts are off until Arm
+		*q.usedEvent = 0xffff
+	} else {
+		q.flags = availNoInterrupt
+		*q.availHead = availNoInterrupt
+	}
 	if o.MaxSegs > 1 && d.Features.Has(FeatureIndirectDesc) {
 		q.maxSegs = o.MaxSegs
 		if q.tables, err = d.mem.Alloc(n*q.maxSegs*descBytes, descBytes); err != nil {

@@ -24,6 +24,7 @@ type rig struct {
 type rigOpt struct {
 	features uint64
 	queues   int // of the disk
+	sectors  int // 0: sectors
 	lines    int // 0: one, no MSI-X
 	ring     int
 	front    string
@@ -58,11 +59,14 @@ func tryRig(t testing.TB, o rigOpt) (*rig, error) {
 	if o.ring == 0 {
 		o.ring = 128
 	}
+	if o.sectors == 0 {
+		o.sectors = sectors
+	}
 	if o.queues == 0 {
 		o.queues = 1
 	}
 	r := &rig{t: t, mem: &fakedev.Mem{}}
-	r.disk = fakedev.NewBlk(r.mem, o.features, sectors, o.queues, o.ring)
+	r.disk = fakedev.NewBlk(r.mem, o.features, o.sectors, o.queues, o.ring)
 	r.disk.MSIX = o.lines > 0
 	var lines []irq.Line
 	for range max(o.lines, 1) {

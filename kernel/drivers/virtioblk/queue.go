@@ -286,20 +286,22 @@ func (q *queue) unqueue(r *Request) {
 // judge says what became of a part, by its status and the length that the device
 // says it wrote.
 func (q *queue) judge(s *slot, status byte, n uint32) error {
-	e := &Error{Op: s.req.Op, Sector: s.at, Count: s.count}
+	short := n < s.length && !q.d.dev.Transport.Legacy() // legacy lengths mean little, §2.7.8.1
+	if status == statusOK && !short {
+		return nil
+	}
+	e := &Error{Op: s.req.Op, Sector: s.at, Count: s.count, Why: ErrProtocol}
 	switch {
 	case status == statusIOErr:
 		e.Why = ErrIO
 	case status == statusUnsupp:
 		e.Why = ErrUnsupported
 	case status == statusPending:
-		e.Why, e.Detail = ErrProtocol, "the status was not written"
+		e.Detail = "the status was not written"
 	case status != statusOK:
-		e.Why, e.Detail = ErrProtocol, fmt.Sprintf("status %#x", status)
-	case n < s.length && !q.d.dev.Transport.Legacy(): // legacy lengths mean little, §2.7.8.1
-		e.Why, e.Detail = ErrProtocol, fmt.Sprintf("%d of %d bytes were written", n, s.length)
+		e.Detail = fmt.Sprintf("status %#x", status)
 	default:
-		return nil
+		e.Detail = fmt.Sprintf("%d of %d bytes were written", n, s.length)
 	}
 	return e
 }

@@ -14,6 +14,10 @@ type Queue struct {
 	Size   int
 	Vector int // MSI-X vector or NoVector
 
+	// ZeroLast makes Complete write a 0 into the last byte of each chain: the
+	// status of a block request.
+	ZeroLast bool
+
 	dev                   *Device
 	descAt, availAt, used dma.Addr
 	pfn                   uint32 // legacy: page number
@@ -194,6 +198,9 @@ func (q *Queue) Flush() bool {
 func (q *Queue) Complete(max, n int) int {
 	k := min(q.Avail(), max)
 	for range k {
+		if q.ZeroLast {
+			q.zeroLast(int(q.r.avail[int(q.lastAvail)&(q.Size-1)]))
+		}
 		q.r.used[int(q.usedIdx)&(q.Size-1)] = used{uint32(q.r.avail[int(q.lastAvail)&(q.Size-1)]), uint32(n)}
 		q.lastAvail++
 		q.usedIdx++
@@ -205,10 +212,20 @@ func (q *Queue) Complete(max, n int) int {
 	return k
 }
 
+func (q *Queue) zeroLast(at int) {
+	d := q.r.desc[at]
+	for d.flags&descNext != 0 {
+		d = q.r.desc[d.next]
+	}
+	if b, ok := q.dev.Mem.BytesAt(dma.Addr(d.addr), int(d.len)); ok {
+		b[len(b)-1] = 0
+	}
+}
+
 func (q *Queue) reset() {
 	max, index, dev, segs := q.Max, q.Index, q.dev, q.segs
 	n := q.notified.Load()
-	*q = Queue{Max: max, Index: index, dev: dev, Vector: NoVector, segs: segs[:0]}
+	*q = Queue{Max: max, Index: index, dev: dev, Vector: NoVector, segs: segs[:0], ZeroLast: q.ZeroLast}
 	q.notified.Store(n)
 }
 
