@@ -27,13 +27,13 @@ import (
 
 // Options are what a run adds to a Spec.
 type Options struct {
-	Probes []string // see load.ParseProbe
-	HDRLog string   // file to write, none if empty
-	Label  string   // comment in the log
+	Probes []string `json:"probes,omitempty"`  // see load.ParseProbe
+	HDRLog string   `json:"hdr_log,omitempty"` // file to write, none if empty
+	Label  string   `json:"label,omitempty"`   // comment in the log
 	// Port replaces the kernel's sockets for memcached-udp, for raw frames.
-	Port udp.Port
+	Port udp.Port `json:"-"`
 	// NoReadback leaves out the check of what the load's SETs left behind.
-	NoReadback bool
+	NoReadback bool `json:"no_readback,omitempty"`
 }
 
 // MaxUDPValue is the largest value of a UDP load, in bytes: request and reply

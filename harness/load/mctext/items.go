@@ -16,6 +16,7 @@
 package mctext
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 
@@ -59,11 +60,9 @@ func NewItems(n int, keySize, valueSize dist.Dist, maxValue int, seed uint64) (*
 	it := &Items{keyEnd: make([]uint32, n+1), valLen: make([]uint32, n), valOff: make([]uint32, n), block: make([]byte, blockBytes)}
 	rng := rand.New(rand.NewPCG(seed, 0x6d63))
 	for i := 0; i < len(it.block); i += 8 {
-		v := rng.Uint64()
-		for j := i; j < i+8 && j < len(it.block); j++ {
-			it.block[j] = byte(v)
-			v >>= 8
-		}
+		var w [8]byte
+		binary.LittleEndian.PutUint64(w[:], rng.Uint64())
+		copy(it.block[i:], w[:])
 	}
 	sizes := dist.NewRand(seed)
 	room := blockBytes - epochShift - maxValue

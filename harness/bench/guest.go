@@ -1,0 +1,78 @@
+// Package bench runs a plan: it boots the guests in the order of the schedule,
+// loads each cell with a generator in its own process, and writes the journal.
+// A run that is interrupted, by Ctrl-C, a crash or a full disk, goes on where the
+// journal ends.
+//
+// It knows guests through two small interfaces (this file). Three kinds exist:
+// linux and osv under QEMU (qemu.go), and local, a process on loopback
+// (local.go), which serves to try the harness and is marked as such everywhere.
+//
+// Who may use it: the command line. May not: draw, or judge results (report
+// does). Start reading at guest.go, then run.go.
+package bench
+
+import (
+	"context"
+	"os/exec"
+
+	"osv/harness/design"
+	"osv/harness/load/udp"
+)
+
+// Kind boots guests of one sort.
+type Kind interface {
+	// Boot starts a guest and returns when the service behind each of ports
+	// ("udp:11211") has answered. An error leaves nothing running.
+	Boot(ctx context.Context, cfg Config) (Guest, error)
+}
+
+// Config is what a boot is told.
+type Config struct {
+	System design.System
+	CPUs   int
+	MemMiB int
+	Ports  []string // services that must answer
+	// Serial is the file that keeps the console, "" = none.
+	Serial string
+	// Instructions asks for instruction counting, where the accelerator can.
+	Instructions bool
+}
+
+// Guest is a running guest. It belongs to one goroutine.
+type Guest interface {
+	Facts() Facts
+	// Addr is how a generator started by Run reaches a port.
+	Addr(port string) (string, error)
+	// Run runs a generator's process where it reaches the guest.
+	Run(ctx context.Context, cmd *exec.Cmd) error
+	// Place moves the guest's threads, and says on which host cores the
+	// generator may run (empty = any).
+	Place(p design.Placement) (client []int, err error)
+	// Probes are counters of the guest, as load.ParseProbe reads them. Names:
+	// insn (instructions), vcpu, vcpu_wait, main, other (thread times).
+	Probes() []string
+	// Alive reports an error when the guest has ended by itself.
+	Alive() error
+	// Stop ends the guest and removes all it left. It may be called twice.
+	Stop() error
+}
+
+// FrameGuest is a guest whose wire is in this process (vhost-user): UDP load is
+// run here, on raw frames.
+type FrameGuest interface {
+	Guest
+	Frames(port string) (udp.Port, error)
+}
+
+// Facts are what a boot is recorded with.
+type Facts struct {
+	FirstReply float64 // seconds from start to first right reply
+	Line       string
+	Accel      string // kvm, tcg; none for a local process
+	Kernel     string
+	Image      string // digest
+	ImageBytes int64  // what has to be shipped to boot it: kernel and root
+	Parity     map[string]string
+	Wire       string
+	WireNote   string
+}

@@ -1,0 +1,89 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"osv/harness/design"
+	"osv/harness/load"
+	"osv/harness/load/drive"
+)
+
+// LoadRequest is what a generator's process reads from its standard input; it
+// writes a load.Result to its standard output.
+type LoadRequest struct {
+	Spec    load.Spec     `json:"spec"`
+	Options drive.Options `json:"options"`
+	CPUs    []int         `json:"cpus,omitempty"` // host cores it may use
+}
+
+// measure runs one workload against a guest.
+func (r *Runner) measure(ctx context.Context, g Guest, w design.Workload, client []int, hdr, label string) (load.Result, error) {
+	spec := w.Spec.WithDefaults()
+	var err error
+	if spec.Target, err = g.Addr(w.Port); err != nil {
+		return load.Result{}, err
+	}
+	opt := drive.Options{Probes: g.Probes(), HDRLog: hdr, Label: label}
+	if fg, ok := g.(FrameGuest); ok && spec.Kind == load.MemcachedUDP {
+		if opt.Port, err = fg.Frames(w.Port); err != nil {
+			return load.Result{}, err
+		}
+		return drive.Run(ctx, spec, opt)
+	}
+	in, err := json.Marshal(LoadRequest{spec, opt, client})
+	if err != nil {
+		return load.Result{}, err
+	}
+	cmd := exec.Command(r.LoadCommand[0], r.LoadCommand[1:]...)
+	var out, errOut bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &errOut
+	// A generator that hangs is a failure of the cell, not of the run.
+	limit := spec.Warmup.Std() + spec.Duration.Std() + 90*time.Second
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := g.Run(ctx, cmd); err != nil {
+		if why := strings.TrimSpace(errOut.String()); why != "" {
+			err = fmt.Errorf("%s", why)
+		}
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w: %v", ctx.Err(), err)
+		}
+		return load.Result{}, err
+	}
+	var res load.Result
+	if err := json.Unmarshal(out.Bytes(), &res); err != nil {
+		return load.Result{}, fmt.Errorf("generator's answer: %w", err)
+	}
+	return res, nil
+}
+
+// Metrics derives the named figures of a result.
+func Metrics(r load.Result) map[string]float64 {
+	m := map[string]float64{}
+	put := func(name string, v float64) {
+		if v > 0 {
+			m[name] = v
+		}
+	}
+	if r.Spec.Kind == load.Iperf {
+		put("bit_rate", r.BitRate)
+		return m
+	}
+	put("rate", r.Rate)
+	put("p50", float64(r.Latency.P50))
+	put("p99", float64(r.Latency.P99))
+	put("p999", float64(r.Latency.P999))
+	if n := float64(r.Completed); n > 0 {
+		put("instructions", r.Probes["insn"]/n)
+		put("vcpu_ns", r.Probes["vcpu"]/n)
+		put("main_ns", r.Probes["main"]/n)
+		put("client_ns", r.ClientCPU*r.Seconds*1e9/n)
+	}
+	return m
+}

@@ -1,0 +1,75 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+)
+
+// Dialer opens connections to a guest.
+type Dialer func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// pingEvery is the pause between two attempts to get a first reply: short
+// against the boot time that it bounds the error of.
+const pingEvery = 2 * time.Millisecond
+
+// WaitReply asks the service at addr until it answers rightly, and returns when
+// it did. "udp:11211" and "tcp:11211" are asked for memcached's version, any
+// other TCP port for a connection. alive ends the wait early with its error.
+func WaitReply(ctx context.Context, dial Dialer, port, network, addr string, alive func() error) (time.Time, error) {
+	var last error
+	for {
+		err := ping(ctx, dial, port, network, addr)
+		if err == nil {
+			return time.Now(), nil
+		}
+		if ctx.Err() == nil {
+			last = err
+		}
+		if alive != nil {
+			if err := alive(); err != nil {
+				return time.Time{}, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return time.Time{}, fmt.Errorf("no reply on %s: %w (last: %v)", port, ctx.Err(), last)
+		case <-time.After(pingEvery):
+		}
+	}
+}
+
+func ping(ctx context.Context, dial Dialer, port, network, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
+	defer cancel()
+	c, err := dial(ctx, network, addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if !strings.HasSuffix(port, ":11211") {
+		return nil
+	}
+	if err := c.SetDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		return err
+	}
+	req := "version\r\n"
+	if network == "udp" {
+		req = "\x00\x01\x00\x00\x00\x01\x00\x00" + req
+	}
+	if _, err := c.Write([]byte(req)); err != nil {
+		return err
+	}
+	b := make([]byte, 256)
+	n, err := c.Read(b)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(b[:n]), "VERSION ") {
+		return errors.New("answer is not memcached's version")
+	}
+	return nil
+}
