@@ -321,3 +321,32 @@ func (c *RxContext) dropTx() {
 	c.tx = c.tx[:0]
 	c.loop.flushCounts()
 }
+
+// ChecksumOK verifies the UDP or TCP checksum of a packet with L3 and L4 set,
+// unless its flags say that it is as good as verified. For the readers of
+// channels.
+func ChecksumOK(b *pkt.Buf) bool {
+	if b.Flags&(pkt.CsumValid|pkt.CsumPartial) != 0 {
+		return true
+	}
+	f := b.Bytes()
+	m := demux.Meta{L3: int(b.L3), L4: int(b.L4), End: b.TotalLen()}
+	if h := f[m.L3:]; h[0]>>4 == 6 {
+		m.V6 = true
+	} else {
+		m.Src4, m.Dst4 = be.Uint32(h[12:]), be.Uint32(h[16:])
+	}
+	m.DataEnd = m.End
+	if m.Proto = protoOf(f, &m); m.Proto == wire.ProtoUDP {
+		m.DataEnd = m.L4 + int(be.Uint16(f[m.L4+4:]))
+		return udpSumOK(&m, f, b)
+	}
+	return transportSumOK(&m, f, b)
+}
+
+func protoOf(f []byte, m *demux.Meta) wire.Proto {
+	if !m.V6 {
+		return f[m.L3+9]
+	}
+	return wire.IPv6(f[m.L3:]).Walk().Proto
+}

@@ -381,8 +381,10 @@ func (ifc *Interface) transmit(q int, frames []*pkt.Buf) int {
 }
 
 func (ifc *Interface) transmit1(q int, b *pkt.Buf) bool {
-	one := [1]*pkt.Buf{b}
-	return ifc.transmit(q, one[:]) == 1
+	one := single(b)
+	n := ifc.transmit(q, one[:])
+	singles.Put(one)
+	return n == 1
 }
 
 // txBuf is an empty transmit buffer, or nil and a count.

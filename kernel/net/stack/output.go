@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 
 	"osv/kernel/net/demux"
@@ -249,13 +250,11 @@ func (r *Route) Confirm() {
 	}
 }
 
-// sendBatch bounds what Send prepares at once.
-const sendBatch = 32
-
 // Send sends packets of one transport protocol and returns how many it took, in
 // order from the front; those are the stack's now, which also drops them where
-// the next hop does not answer. The others are the caller's, unchanged. It
-// rings the doorbell at most once per 32 packets.
+// the next hop does not answer. The others are the caller's, unchanged. It rings
+// the doorbell once, unless some have to be fragmented. frames is read by the
+// link: a slice on the caller's stack would move to the heap.
 //
 // Each begins with its transport header. sumOff is the offset in it of the
 // checksum field, which is 0 and is filled in here (whole, or the pseudo
@@ -281,43 +280,45 @@ func (r *Route) Send(p wire.Proto, sumOff int, frames []*pkt.Buf) int {
 		return len(frames)
 	}
 	q := st.ifc.txQueue(int(r.Queue))
-	var ready [sendBatch]*pkt.Buf
-	sent, n := 0, 0 // frames[sent:sent+n] are in ready
-	for _, b := range frames {
-		big := st.tooBig(b)
-		if n == sendBatch || big && n > 0 {
-			took := st.flush(q, ready[:n], sumOff)
-			sent += took
-			if took < n {
-				return sent
-			}
-			n = 0
+	for i := 0; i < len(frames); {
+		j := i
+		for ; j < len(frames) && !st.tooBig(frames[j]); j++ {
+			r.prepare(st, mac, p, sumOff, frames[j])
 		}
-		if big {
-			if !r.fragment(st, p, sumOff, b) {
-				return sent
+		if j > i {
+			if took := st.flush(q, frames[i:j], sumOff); took < j-i {
+				return i + took
 			}
-			sent++
-			continue
 		}
-		r.prepare(st, mac, p, sumOff, b)
-		ready[n] = b
-		n++
+		if j < len(frames) {
+			if !r.fragment(st, p, sumOff, frames[j]) {
+				return j
+			}
+			j++
+		}
+		i = j
 	}
-	if n > 0 {
-		sent += st.flush(q, ready[:n], sumOff)
-	}
-	return sent
+	return len(frames)
 }
 
 // SendOne is Send of one packet; it is the stack's whether or not it was taken.
 func (r *Route) SendOne(p wire.Proto, sumOff int, b *pkt.Buf) bool {
-	one := [1]*pkt.Buf{b}
-	if r.Send(p, sumOff, one[:]) == 1 {
-		return true
+	one := single(b)
+	n := r.Send(p, sumOff, one[:])
+	singles.Put(one)
+	if n != 1 {
+		b.Put()
 	}
-	b.Put()
-	return false
+	return n == 1
+}
+
+// singles holds slices of one, for calls of a Link's TxBatch with one frame.
+var singles = sync.Pool{New: func() any { return new([1]*pkt.Buf) }}
+
+func single(b *pkt.Buf) *[1]*pkt.Buf {
+	one := singles.Get().(*[1]*pkt.Buf)
+	one[0] = b
+	return one
 }
 
 // link is the current state and the next hop's Ethernet address, if known.
@@ -352,8 +353,18 @@ func (st *routeState) headerLen() int {
 	return wire.IPv4MinLen
 }
 
+// tooBig reports a packet that cannot go as it is: longer than the path takes,
+// or in more pieces than the link does.
 func (st *routeState) tooBig(b *pkt.Buf) bool {
-	return b.GSO == pkt.GSONone && b.TotalLen()+st.headerLen() > st.mtu
+	if b.Next == nil {
+		return b.GSO == pkt.GSONone && b.Len()+st.headerLen() > st.mtu
+	}
+	n, total := 0, 0
+	for p := b; p != nil; p = p.Next {
+		n++
+		total += p.Len()
+	}
+	return n > st.ifc.caps.TxScatter || b.GSO == pkt.GSONone && total+st.headerLen() > st.mtu
 }
 
 // flush sends prepared frames and undoes the preparation of those not taken.
@@ -409,12 +420,21 @@ func (r *Route) prepare(st *routeState, mac wire.MAC, p wire.Proto, sumOff int, 
 // §4.5) and puts it back. It reports false, and leaves it to the caller, where
 // the packet is longer than IP allows.
 func (r *Route) fragment(st *routeState, p wire.Proto, sumOff int, b *pkt.Buf) bool {
+	if b.GSO != pkt.GSONone { // more pieces than the link said it takes
+		st.ifc.count.drop(demux.TxFull)
+		b.Put()
+		return true
+	}
 	total := b.TotalLen()
 	hl := st.headerLen()
 	if st.v6 {
 		hl += wire.IPv6FragLen
 	}
 	size := (st.mtu - hl) &^ 7
+	whole := total+st.headerLen() <= st.mtu // in too many pieces, not too long
+	if whole {
+		size = total
+	}
 	if total > wire.IPv4MaxLen-wire.IPv4MinLen || size < 8 {
 		return false
 	}
@@ -436,12 +456,16 @@ func (r *Route) fragment(st *routeState, p wire.Proto, sumOff int, b *pkt.Buf) b
 	ip.Split(b, size, alloc, func(f *pkt.Buf, off int, more bool) {
 		n := f.Len()
 		t := wire.EtherIPv4
-		if st.v6 {
+		switch {
+		case st.v6 && whole:
+			t = wire.EtherIPv6
+			wire.PutIPv6(f.Prepend(wire.IPv6Len), r.TOS, 0, n, p, r.TTL, r.local, r.remote)
+		case st.v6:
 			t = wire.EtherIPv6
 			wire.PutIPv6Frag(f.Prepend(wire.IPv6FragLen), p, off, more, id)
 			wire.PutIPv6(f.Prepend(wire.IPv6Len), r.TOS, 0, n+wire.IPv6FragLen, wire.ProtoFragment, r.TTL, r.local, r.remote)
-		} else {
-			wire.PutIPv4(f.Prepend(wire.IPv4MinLen), &wire.IPv4Fields{TOS: r.TOS, TotalLen: wire.IPv4MinLen + n, ID: uint16(id), MF: more, FragOffset: off, TTL: r.TTL, Proto: p, Src: st.src, Dst: st.dst})
+		default:
+			wire.PutIPv4(f.Prepend(wire.IPv4MinLen), &wire.IPv4Fields{TOS: r.TOS, TotalLen: wire.IPv4MinLen + n, ID: uint16(id), DF: whole, MF: more, FragOffset: off, TTL: r.TTL, Proto: p, Src: st.src, Dst: st.dst})
 		}
 		e := wire.Eth(f.Prepend(wire.EthLen))
 		e.SetType(t)
