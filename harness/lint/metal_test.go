@@ -244,6 +244,7 @@ TEXT osv/kernel/metal/trap.resume.abi0(SB) osv/kernel/metal/trap/entry.s
 TEXT osv/kernel/metal/trap.other.abi0(SB) osv/kernel/metal/trap/entry.s
   entry.s:7	0x1012	ff	JMP CX			
   entry.s:8	0x1013	0f	INT $0x80			
+  entry.s:9	0x1013	ff	JMP 0(R8)(DX*8)			
 TEXT osv/kernel/metal/boot.ap16.abi0(SB) osv/kernel/metal/boot/entry.s
   entry.s:9	0x1014	ff	JMP AX			
 `
@@ -256,7 +257,7 @@ TEXT osv/kernel/metal/boot.ap16.abi0(SB) osv/kernel/metal/boot/entry.s
 	}
 	want := []string{
 		"kernel/metal/a/a.go:20", "kernel/metal/a/a.go:21", "kernel/metal/a/a.go:22", "kernel/metal/a/a.go:23",
-		"kernel/metal/a/a.go:24", "kernel/metal/a/a.go:25", "kernel/metal/trap/entry.s:7", "kernel/metal/trap/entry.s:8",
+		"kernel/metal/a/a.go:24", "kernel/metal/a/a.go:25", "kernel/metal/trap/entry.s:7", "kernel/metal/trap/entry.s:8", "kernel/metal/trap/entry.s:9",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("findings: %v\nwant at: %v", r.Findings, want)
