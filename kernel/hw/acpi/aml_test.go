@@ -72,6 +72,7 @@ func TestVirtioDeviceNotThere(t *testing.T) {
 		"in a buffer":  amlName("V000", amlBuffer(amlDevice("V001", virtioHID, virtioCRS))),
 		"cut short":    amlDevice("V000", virtioHID, virtioCRS)[:20],
 		"bad name":     amlDevice("v000", virtioHID),
+		"digit first":  amlDevice("0ABC", virtioHID, virtioCRS),
 		"just garbage": garbage,
 	} {
 		got := scanned(aml)
@@ -309,7 +310,7 @@ func TestPkgLength(t *testing.T) {
 			t.Errorf("% x: %#x-%#x %v, want %#x-%#x", c.enc, start, end, ok, c.start, c.end)
 		}
 	}
-	for _, enc := range [][]byte{{}, {0x00}, {0x05, 0}, {0x50, 0}, {0xC0, 0, 0}, {0x41, 0x00}} {
+	for _, enc := range [][]byte{{}, {0x00}, {0x05, 0}, {0x50, 0}, {0xC0, 0, 0}, {0x41, 0x00}, {0x72, 0x00}} {
 		if start, end, ok := pkgLength(enc, 0); ok {
 			t.Errorf("% x: %#x-%#x, want none", enc, start, end)
 		}
@@ -335,13 +336,18 @@ func TestDeviceID(t *testing.T) {
 
 // Deep nesting ends in a warning, not in a deep stack.
 func TestNestingIsBounded(t *testing.T) {
-	deep := amlDevice("V000", virtioHID, virtioCRS)
-	for range 200 {
-		deep = amlScope("AAAA", deep)
-	}
-	got := scanned(deep)
-	if len(got.VirtioMMIO) != 0 || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0].Problem, "nested too deep") {
-		t.Errorf("devices %v, warnings %v", got.VirtioMMIO, got.Warnings)
+	for _, depth := range []int{maxDepth, maxDepth + 1, 200} {
+		deep := amlDevice("V000", virtioHID, virtioCRS)
+		for range depth - 1 {
+			deep = amlScope("AAAA", deep)
+		}
+		got := scanned(deep)
+		if found := len(got.VirtioMMIO); found != 0 != (depth <= maxDepth) {
+			t.Errorf("%d deep: devices %v", depth, got.VirtioMMIO)
+		}
+		if depth > maxDepth && (len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0].Problem, "nested too deep")) {
+			t.Errorf("%d deep: warnings %v", depth, got.Warnings)
+		}
 	}
 }
 

@@ -224,6 +224,7 @@ func TestMADTStructures(t *testing.T) {
 		[]byte{madtLocalX2APIC, 16, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0}, // … enabled here
 		[]byte{madtLocalX2APIC, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0}, // APIC ID 256
 		[]byte{madtLocalX2APIC, 16, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 1, 0, 0, 0, 0, 2, 0, 0},
+		[]byte{madtLocalAPIC, 8, 9, 1, 0, 0, 0, 0}, // disabled again: does not count
 		[]byte{madtLocalAPIC, 8, 2, 2, 2, 0, 0, 0},
 		[]byte{0x42, 3, 0}, // unknown, skipped
 		[]byte{madtNMISource, 8, 0x0F, 0, 7, 0, 0, 0},

@@ -296,6 +296,27 @@ func TestConcurrentMasking(t *testing.T) {
 	}
 }
 
+func TestConcurrentWindow(t *testing.T) {
+	w, err := NewWindow(&fakeIOAPIC{version: 0x17_0020, quiet: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range uint8(4) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for n := range uint32(200) {
+				w.Write(0x10+2*i, n)
+				if got := w.Read(0x10 + 2*i); got != n {
+					t.Errorf("register %#x: %#x, want %#x", 0x10+2*i, got, n)
+				}
+			}
+		}()
+	}
+	wg.Wait()
+}
+
 func TestMaskDoesNotAllocate(t *testing.T) {
 	c, a, _ := machine(t)
 	a.quiet = true

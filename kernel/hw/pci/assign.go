@@ -116,6 +116,9 @@ func (s *scanner) assign() {
 	for _, w := range wants {
 		b := w.d.BARs[w.i]
 		base, ok := w.d.space.place(b, s.physBits)
+		if !ok && b.Kind == IO && !slices.ContainsFunc(w.d.space.windows, func(w Window) bool { return w.IO }) {
+			continue // the machine has no ports for PCI; a driver that needs them hears of it
+		}
 		if !ok {
 			s.warn(&DeviceError{w.d.Addr, w.i, 0, fmt.Sprintf("no window has room for %#x bytes of %v", b.Size, b.Kind)})
 			continue

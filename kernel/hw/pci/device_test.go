@@ -432,6 +432,45 @@ func TestMSIXEnable(t *testing.T) {
 	same(t, "control writes", controls, []uint32{0xC000, 0x8000, 0xC000, 0x8000, 0})
 }
 
+// order writes down loads and stores of entry 0's control register.
+type order struct {
+	*fakepci.RAM
+	log *[]string
+}
+
+func (o order) Load32(off mmio.Off) uint32 {
+	if off == 0xC {
+		*o.log = append(*o.log, "R")
+	}
+	return o.RAM.Load32(off)
+}
+
+func (o order) Store32(off mmio.Off, v uint32) {
+	if off == 0xC {
+		*o.log = append(*o.log, "W")
+	}
+	o.RAM.Store32(off, v)
+}
+
+func (o order) Map(_ uint64, size int) (mmio.Space, error) {
+	return order{&fakepci.RAM{B: make([]byte, size)}, o.log}, nil
+}
+
+// A mask is in effect when Mask returns: a read has pushed the posted write.
+func TestMSIXMaskReadsBack(t *testing.T) {
+	f := nic()
+	f.MSIX(4, 1, 0, 1, 0x800)
+	d, _ := one(t, f)
+	var log []string
+	x, err := d.MSIX(order{log: &log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log = nil
+	x.Mask(0)
+	same(t, "accesses", log, []string{"R", "W", "R"})
+}
+
 func TestMSIXPending(t *testing.T) {
 	x, _, _, pba, _ := msixDevice(t)
 	pba.Store32(0x100, 1<<31)

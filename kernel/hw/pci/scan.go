@@ -179,7 +179,7 @@ func (s *scanner) bridge(d *Device, last uint8, depth int) {
 		s.warn(d.errorf("firmware gave the bus behind the bridge no number; devices there are not found"))
 	case seen:
 		s.warn(d.errorf("bridge leads to bus %d, which is already %s", b.Secondary, by))
-	case b.Secondary <= d.Addr.Bus || b.Secondary > last || b.Subordinate < b.Secondary || b.Subordinate > last:
+	case b.Secondary <= d.Addr.Bus || b.Subordinate < b.Secondary || b.Subordinate > last:
 		s.warn(d.errorf("bridge on bus %d leads to buses %d to %d, want them within %d to %d",
 			d.Addr.Bus, b.Secondary, b.Subordinate, int(d.Addr.Bus)+1, last))
 	case depth == maxDepth:

@@ -124,9 +124,7 @@ func TestScanAssignsOnMicroVM(t *testing.T) {
 	})
 	wantNoViolations(t, bus)
 	wantFound(t, r, "0000:00:00.0", "0000:00:01.0", "0000:00:02.0")
-	wantWarnings(t, r,
-		"0000:00:02.0: BAR 0: 0x0: no window has room for 0x80 bytes of I/O",
-		"0000:00:01.0: BAR 0: 0x0: no window has room for 0x20 bytes of I/O")
+	wantWarnings(t, r) // it has no ports for PCI, so the I/O BARs stay as they are
 	for i, want := range []struct{ bar1, bar4 uint64 }{{}, {0xC000_8000, 0xC000_0000}, {0xC000_9000, 0xC000_4000}} {
 		d := r.Devices[i]
 		if d.BARs[1].Base != want.bar1 || d.BARs[4].Base != want.bar4 {
