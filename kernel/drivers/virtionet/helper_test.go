@@ -30,6 +30,7 @@ type rigOpt struct {
 	bufs     int // 0: 1024
 	bufSize  int // 0: 2048
 	front    string
+	pin      bool // lines cannot be woken
 	before   func(*fakedev.NIC)
 	cfg      virtionet.Config
 }
@@ -69,7 +70,11 @@ func tryRig(t testing.TB, o rigOpt) (*rig, error) {
 	for range max(o.lines, 1) {
 		l := &fakedev.Line{}
 		r.pins = append(r.pins, l)
-		lines = append(lines, l)
+		if o.pin {
+			lines = append(lines, struct{ irq.Line }{l})
+		} else {
+			lines = append(lines, l)
+		}
 		r.nic.Lines = append(r.nic.Lines, l)
 	}
 	if o.before != nil {
@@ -94,14 +99,14 @@ func transport(t testing.TB, nic *fakedev.NIC, front string) virtio.Transport {
 	switch front {
 	case "", "pci":
 		f := nic.PCI()
-		tr, err := virtio.NewPCI(virtio.IDNet, virtio.PCIWindows{Common: f.Common, Notify: f.Notify,
+		tr, err := virtio.NewPCI(virtio.DeviceID(nic.ID), virtio.PCIWindows{Common: f.Common, Notify: f.Notify,
 			NotifyMultiplier: f.NotifyMultiplier, ISR: f.ISR, Device: f.Config}, nic.MSIX)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return tr
 	case "pci-legacy":
-		tr, err := virtio.NewLegacyPCI(virtio.IDNet, nic.LegacyPCI(), nic.MSIX)
+		tr, err := virtio.NewLegacyPCI(virtio.DeviceID(nic.ID), nic.LegacyPCI(), nic.MSIX)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,6 +155,10 @@ func (r *rig) buf(q int, b []byte) *pkt.Buf {
 	copy(p.Append(len(b)), b)
 	return p
 }
+
+// oneBuffer is what a card writes into a receive buffer's header, for
+// fakedev.Queue.Answer: num_buffers is 1.
+func oneBuffer(hdr, _ []byte) { copy(hdr, []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0}) }
 
 // recv receives up to max frames of queue q.
 func (r *rig) recv(q, max int) []*pkt.Buf {

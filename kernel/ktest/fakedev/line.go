@@ -56,16 +56,3 @@ func (l *Line) Close() error {
 	l.once.Do(func() { close(l.done) })
 	return nil
 }
-
-// Pin is a Line without Wake: what a level-triggered pin or any line of a
-// platform that cannot wake its waiter looks like to a driver.
-type Pin struct{ l Line }
-
-// Fire raises the interrupt.
-func (p *Pin) Fire() { p.l.Fire() }
-
-// Wait blocks until Fire or Close.
-func (p *Pin) Wait() error { return p.l.Wait() }
-
-// Close ends all waiting.
-func (p *Pin) Close() error { return p.l.Close() }

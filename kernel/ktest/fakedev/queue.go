@@ -14,9 +14,9 @@ type Queue struct {
 	Size   int
 	Vector int // MSI-X vector or NoVector
 
-	// ZeroLast makes Complete write a 0 into the last byte of each chain: the
-	// status of a block request.
-	ZeroLast bool
+	// Answer is called by Complete with the first and the last descriptor's bytes
+	// of each chain, to put in what the driver wants to see there; nil for nothing.
+	Answer func(first, last []byte)
 
 	dev                   *Device
 	descAt, availAt, used dma.Addr
@@ -193,13 +193,13 @@ func (q *Queue) Flush() bool {
 	return true
 }
 
-// Complete uses up to max chains without looking into them, as a device that
+// Complete uses up to max chains without looking into them (but for Answer), as a device that
 // costs nothing: for benchmarks. All are reported with n bytes written.
 func (q *Queue) Complete(max, n int) int {
 	k := min(q.Avail(), max)
 	for range k {
-		if q.ZeroLast {
-			q.zeroLast(int(q.r.avail[int(q.lastAvail)&(q.Size-1)]))
+		if q.Answer != nil {
+			q.answer(int(q.r.avail[int(q.lastAvail)&(q.Size-1)]))
 		}
 		q.r.used[int(q.usedIdx)&(q.Size-1)] = used{uint32(q.r.avail[int(q.lastAvail)&(q.Size-1)]), uint32(n)}
 		q.lastAvail++
@@ -212,20 +212,21 @@ func (q *Queue) Complete(max, n int) int {
 	return k
 }
 
-func (q *Queue) zeroLast(at int) {
-	d := q.r.desc[at]
-	for d.flags&descNext != 0 {
-		d = q.r.desc[d.next]
+func (q *Queue) answer(at int) {
+	first := q.r.desc[at]
+	last := first
+	for last.flags&descNext != 0 {
+		last = q.r.desc[last.next]
 	}
-	if b, ok := q.dev.Mem.BytesAt(dma.Addr(d.addr), int(d.len)); ok {
-		b[len(b)-1] = 0
-	}
+	f, _ := q.dev.Mem.BytesAt(dma.Addr(first.addr), int(first.len))
+	l, _ := q.dev.Mem.BytesAt(dma.Addr(last.addr), int(last.len))
+	q.Answer(f, l)
 }
 
 func (q *Queue) reset() {
 	max, index, dev, segs := q.Max, q.Index, q.dev, q.segs
 	n := q.notified.Load()
-	*q = Queue{Max: max, Index: index, dev: dev, Vector: NoVector, segs: segs[:0], ZeroLast: q.ZeroLast}
+	*q = Queue{Max: max, Index: index, dev: dev, Vector: NoVector, segs: segs[:0], Answer: q.Answer}
 	q.notified.Store(n)
 }
 
