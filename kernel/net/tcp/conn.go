@@ -60,7 +60,7 @@ type Config struct {
 
 // Defaults are the values that zero fields of a Config take.
 var Defaults = Config{
-	RcvBuf: 128 << 10, RcvBufMax: 6 << 20,
+	RcvBuf: 64 << 10, RcvBufMax: 6 << 20,
 	SndBuf: 64 << 10, SndBufMax: 4 << 20,
 	InitialWindow: 10,
 	MinRTO:        200 * time.Millisecond, MaxRTO: 120 * time.Second,

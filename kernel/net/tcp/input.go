@@ -40,14 +40,20 @@ func (c *Conn) inputSync(s *Segment) {
 		if s.has(wire.TCPRst) {
 			return
 		}
-		if c.state == StateSynReceived && s.has(wire.TCPSyn) && s.Seq == c.irs {
+		switch {
+		case c.state == StateSynReceived && s.has(wire.TCPSyn) && s.Seq == c.irs && !s.has(wire.TCPAck):
 			c.repeatSynAck()
 			return
-		}
-		if !c.inputUnacceptable(s) {
+		case c.state == StateSynReceived && s.has(wire.TCPSyn) && s.Seq == c.irs && !c.passive:
+			// The other half of a simultaneous open (§3.5, figure 7, line 6): the
+			// SYN is known, the ACK is not.
+			s.Flags &^= wire.TCPSyn
+			s.Seq = s.Seq.Add(1)
+		case !c.inputUnacceptable(s):
 			return
+		default:
+			textOK = false
 		}
-		textOK = false
 	}
 	if c.tsOK {
 		c.echoTimestamp(s)
@@ -103,7 +109,7 @@ func (c *Conn) acceptable(s *Segment) bool {
 }
 
 // inputUnacceptable answers a segment outside the window with an ACK, and
-// reports whether its ACK field may be used all the same: it is at a window of
+// reports whether its ACK field may be used all the same: it lies at a window of
 // size zero (§3.10.7.4, "special allowance").
 func (c *Conn) inputUnacceptable(s *Segment) bool {
 	if s.Seq == c.rcvNxt && !s.has(wire.TCPSyn) {
@@ -122,13 +128,6 @@ func (c *Conn) inputUnacceptable(s *Segment) bool {
 	// not answer each other for ever.
 	if s.n > 0 || c.challenge.take(c.now) {
 		c.sendAck()
-	}
-	// The ACK of a segment sent again may still be news: the first copy's ACK may
-	// have come with a number that has passed.
-	if s.has(wire.TCPAck) && c.state.synchronized() && s.n > 0 && s.Seq.Add(s.n).LessEq(c.rcvNxt) &&
-		c.sndUna.Less(s.Ack) && s.Ack.LessEq(c.sndMax) && !s.has(wire.TCPSyn) {
-		c.inputAck(s)
-		c.afterAck()
 	}
 	return false
 }

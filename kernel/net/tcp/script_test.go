@@ -103,8 +103,12 @@ func newScript(t *testing.T) *script {
 	s.cfg = Config{Out: s, Chunks: s.chunks, Key: Key{1, 2}, NoSACK: true, NoTimestamps: true, NoWindowScale: true,
 		RcvBuf: 65535, RcvBufMax: 65535, NewReno: true}
 	s.path = Path{MTU: 1500}
-	s.tuple = Tuple{netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:4000")}
+	s.tuple = newScriptTuple()
 	return s
+}
+
+func newScriptTuple() Tuple {
+	return Tuple{netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:4000")}
 }
 
 // done checks that nothing is left: no segment, no memory.

@@ -65,23 +65,17 @@ func (w *TimeWait) Input(now int64, s *Segment) Verdict {
 	if ts && int32(s.Opt.TSVal-w.tsRecent) < 0 && !s.has(wire.TCPRst) {
 		return w.answer(now)
 	}
-	if s.has(wire.TCPRst) {
-		switch {
-		case s.Seq == w.rcvNxt:
-			return TimeWaitEnd
-		case s.Seq.In(w.rcvNxt, w.wnd):
-			return w.answer(now)
-		}
+	n := s.seqLen()
+	in := s.Seq.In(w.rcvNxt, max(w.wnd, 1)) || s.Seq.Less(w.rcvNxt) && w.rcvNxt.Less(s.Seq.Add(n))
+	switch {
+	case s.has(wire.TCPRst) && s.Seq == w.rcvNxt:
+		return TimeWaitEnd
+	case s.has(wire.TCPRst) && !in:
 		return TimeWaitDrop
-	}
-	if s.has(wire.TCPFin) && s.Seq.Add(s.seqLen()) == w.rcvNxt {
+	case !in && s.has(wire.TCPFin) && s.Seq.Add(n) == w.rcvNxt:
 		w.Expire = now + w.span // our ACK of it was lost
-		if ts {
-			w.tsRecent = s.Opt.TSVal
-		}
 		return w.answer(now)
-	}
-	if s.seqLen() == 0 && s.Seq == w.rcvNxt {
+	case in && n == 0 && !s.has(wire.TCPRst), in && s.Flags&(wire.TCPAck|wire.TCPSyn|wire.TCPRst) == 0:
 		return TimeWaitDrop
 	}
 	return w.answer(now)
