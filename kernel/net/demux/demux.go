@@ -229,6 +229,20 @@ func (t *Table[S]) Remove(tu Tuple, s *S) bool {
 	return ok
 }
 
+// Replace changes the sink of an exact tuple from old to s in one step, and
+// reports whether it did. A receive loop may still deliver to old for the batch
+// it is in.
+func (t *Table[S]) Replace(tu Tuple, old, s *S) bool {
+	k4, k6, v6, err := keysOf(tu)
+	switch {
+	case err != nil:
+		return false
+	case v6:
+		return t.flows6.replace(k6, t.hash6(&k6), old, s)
+	}
+	return t.flows4.replace(k4, t.hash4(k4), old, s)
+}
+
 // Flows is the number of exact tuples, Max their bound.
 func (t *Table[S]) Flows() int { return int(t.count.Load()) }
 
@@ -236,7 +250,7 @@ func (t *Table[S]) Flows() int { return int(t.count.Load()) }
 func (t *Table[S]) Max() int { return int(t.max) }
 
 // Bind makes s the sink of a local port: of one address, of any IPv4 address
-// (0.0.0.0), or of any address (:: or the zero Addr).
+// (0.0.0.0), of any IPv6 address (::), or of any address (the zero Addr).
 func (t *Table[S]) Bind(proto wire.Proto, local netip.AddrPort, s *S) error {
 	ports := t.ports(proto)
 	if ports == nil || local.Port() == 0 {

@@ -197,8 +197,14 @@ func TestLookupOrder(t *testing.T) {
 	check("another address", f("10.0.0.3:53"), 1, Bound)
 	v6 := bind("[fd00::2]:53", 3)
 	check("IPv6 address", f6, 3, Bound)
-	if err := tb.Bind(wire.ProtoUDP, ap("[::]:53"), &sink{}); !errors.Is(err, ErrExists) {
-		t.Errorf(":: beside 0.0.0.0: %v", err)
+	if err := tb.Bind(wire.ProtoUDP, netip.AddrPortFrom(netip.Addr{}, 53), &sink{}); !errors.Is(err, ErrExists) {
+		t.Errorf("any address beside any IPv4 address: %v", err)
+	}
+	any6 := bind("[::]:53", 9)
+	check("IPv6 address before any", f6, 3, Bound)
+	check("any IPv6", frame(wire.ProtoUDP, ap("[fd00::1]:1000"), ap("[fd00::3]:53"), 1), 9, Bound)
+	if !tb.Unbind(wire.ProtoUDP, 53, any6) {
+		t.Error("Unbind of any IPv6")
 	}
 	if err := tb.Bind(wire.ProtoUDP, ap("10.0.0.2:53"), &sink{}); !errors.Is(err, ErrExists) {
 		t.Errorf("same bind twice: %v", err)
@@ -227,6 +233,9 @@ func TestLookupOrder(t *testing.T) {
 	}
 	check("exact", f("10.0.0.2:53"), 4, Exact)
 	check("exact IPv6", f6, 5, Exact)
+	if tb.Replace(tu, any4, any4) || !tb.Replace(tu, ex, v6) || tb.LookupTuple(tu) != v6 || !tb.Replace(tu, v6, ex) || !tb.Replace(tu6, ex6, ex6) || tb.Replace(Tuple{}, ex, ex) {
+		t.Error("Replace")
+	}
 	if tb.Remove(tu, any4) || tb.Flows() != 2 {
 		t.Error("removed by another's sink")
 	}
@@ -400,7 +409,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(frame(wire.ProtoUDP, ap("10.0.0.1:1000"), ap("10.0.0.2:53"), 10), 0)
 	f.Add(frame(wire.ProtoTCP, ap("[fd00::1]:1000"), ap("[fd00::2]:53"), 10), 20)
 	tb := New[sink](10, testKey)
-	tb.Bind(wire.ProtoUDP, ap("[::]:53"), &sink{1})
+	tb.Bind(wire.ProtoUDP, netip.AddrPortFrom(netip.Addr{}, 53), &sink{1})
 	tb.Insert(Tuple{wire.ProtoTCP, ap("[fd00::2]:53"), ap("[fd00::1]:1000")}, &sink{2})
 	f.Fuzz(func(t *testing.T, b []byte, more int) {
 		b = b[:len(b):len(b)]

@@ -32,7 +32,7 @@ type node[K comparable, S any] struct {
 	key  K
 	hash uint64
 	next atomic.Pointer[node[K, S]]
-	sink *S
+	sink atomic.Pointer[S]
 }
 
 func (f *flowMap[K, S]) shard(hash uint64) *shard[K, S] {
@@ -47,7 +47,7 @@ func (f *flowMap[K, S]) find(key K, hash uint64) *S {
 	b := *bs
 	for n := b[hash&uint64(len(b)-1)].Load(); n != nil; n = n.next.Load() {
 		if n.key == key {
-			return n.sink
+			return n.sink.Load()
 		}
 	}
 	return nil
@@ -65,7 +65,8 @@ func (f *flowMap[K, S]) insert(key K, hash uint64, s *S) bool {
 	if bs == nil || sh.count >= len(*bs) {
 		bs = sh.grow(bs)
 	}
-	n := &node[K, S]{key: key, hash: hash, sink: s}
+	n := &node[K, S]{key: key, hash: hash}
+	n.sink.Store(s)
 	head := &(*bs)[hash&uint64(len(*bs)-1)]
 	n.next.Store(head.Load())
 	head.Store(n) // from here on readers see it, whole
@@ -84,7 +85,8 @@ func (sh *shard[K, S]) grow(old *[]bucket[K, S]) *[]bucket[K, S] {
 	if old != nil {
 		for i := range *old {
 			for n := (*old)[i].Load(); n != nil; n = n.next.Load() {
-				c := &node[K, S]{key: n.key, hash: n.hash, sink: n.sink}
+				c := &node[K, S]{key: n.key, hash: n.hash}
+				c.sink.Store(n.sink.Load())
 				head := &fresh[n.hash&uint64(size-1)]
 				c.next.Store(head.Load())
 				head.Store(c)
@@ -107,7 +109,7 @@ func (f *flowMap[K, S]) remove(key K, hash uint64, s *S) bool {
 	link := &(*bs)[hash&uint64(len(*bs)-1)]
 	for n := link.Load(); n != nil; n = link.Load() {
 		if n.key == key {
-			if n.sink != s {
+			if n.sink.Load() != s {
 				return false
 			}
 			link.Store(n.next.Load())
@@ -115,6 +117,23 @@ func (f *flowMap[K, S]) remove(key K, hash uint64, s *S) bool {
 			return true
 		}
 		link = &n.next
+	}
+	return false
+}
+
+// replace changes the sink of a tuple from old to s, and reports whether it did.
+func (f *flowMap[K, S]) replace(key K, hash uint64, old, s *S) bool {
+	sh := f.shard(hash)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	bs := sh.buckets.Load()
+	if bs == nil {
+		return false
+	}
+	for n := (*bs)[hash&uint64(len(*bs)-1)].Load(); n != nil; n = n.next.Load() {
+		if n.key == key {
+			return n.sink.CompareAndSwap(old, s)
+		}
 	}
 	return false
 }

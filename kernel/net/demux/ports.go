@@ -52,13 +52,15 @@ func (p *portMap[S]) slotFor(port uint16) *portSlot[S] {
 	return &page[port&0xff]
 }
 
-// makeBind makes a bind of an address: 0.0.0.0 is any IPv4 address, :: and the
-// zero Addr any of either family.
+// makeBind makes a bind of an address: 0.0.0.0 is any IPv4 address, :: any IPv6
+// address, the zero Addr any of either family.
 func makeBind[S any](a netip.Addr, s *S) bind[S] {
 	a = a.Unmap()
 	switch {
-	case !a.IsValid() || a == netip.IPv6Unspecified():
+	case !a.IsValid():
 		return bind[S]{v4: true, v6: true, sink: s}
+	case a == netip.IPv6Unspecified():
+		return bind[S]{v6: true, sink: s}
 	case a == netip.IPv4Unspecified():
 		return bind[S]{v4: true, sink: s}
 	case a.Is4():

@@ -56,6 +56,7 @@ type Chan struct {
 	_        [cacheLine - 16]byte
 
 	// Written when the consumer goes to sleep and when it is woken.
+	every  bool // wake whether armed or not; set by NewEvery
 	armed  atomic.Bool
 	notify atomic.Pointer[func()]
 	sema   chan struct{} // capacity 1: a token says "look again"
@@ -83,6 +84,15 @@ func (r Result) String() string {
 func New(size int) *Chan {
 	n := 1 << bits.Len(uint(max(size, 2)-1))
 	return &Chan{slots: make([]*pkt.Buf, n), mask: uint64(n - 1), sema: make(chan struct{}, 1)}
+}
+
+// NewEvery makes a channel whose every Wake calls wake, armed or not: for a
+// reader that keeps its own account of whether it sleeps.
+func NewEvery(size int, wake func()) *Chan {
+	c := New(size)
+	c.every = true
+	c.SetNotify(wake)
+	return c
 }
 
 // Cap is the number of packets the channel holds.

@@ -179,6 +179,16 @@ func TestWakeOncePerBatch(t *testing.T) {
 	c.Wait()
 }
 
+func TestEveryWakes(t *testing.T) {
+	n := 0
+	c := NewEvery(4, func() { n++ })
+	c.Wake()
+	c.Wake()
+	if n != 2 {
+		t.Errorf("%d calls for 2 wakes", n)
+	}
+}
+
 func TestNoAllocs(t *testing.T) {
 	p, c := newPool(t, 8), New(8)
 	in, out := take(t, p, 0, 8), make([]*pkt.Buf, 8)

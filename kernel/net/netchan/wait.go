@@ -9,7 +9,7 @@ package netchan
 // Wake wakes the consumer if it sleeps and there is something for it. The
 // producer calls it once after a batch of pushes.
 func (c *Chan) Wake() {
-	if c.armed.Load() && c.armed.CompareAndSwap(true, false) {
+	if c.every || c.armed.Load() && c.armed.CompareAndSwap(true, false) {
 		c.fire()
 	}
 }

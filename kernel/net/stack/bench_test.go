@@ -88,7 +88,7 @@ func BenchmarkUDPHandler(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			s, l := newBench(b, offload, frame)
 			if handle {
-				if _, err := s.HandleUDP(ap("[::]:11211"), echoHandler); err != nil {
+				if _, err := s.HandleUDP(netip.AddrPortFrom(netip.Addr{}, 11211), echoHandler); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -39,11 +39,15 @@ type RxContext struct {
 	frame []byte   // bytes of the frame at hand
 	cur   *pkt.Buf // the frame, while it is the loop's
 	tx    []*pkt.Buf
-	ends  []func()
+	ends  []Ender
 }
 
+// Ender is told when the batch in which it was named is delivered.
+type Ender interface{ EndBatch(ctx *RxContext) }
+
 // HandleUDP makes h the receiver of UDP datagrams to local, in the receive
-// loops: of one address, of any IPv4 address (0.0.0.0), or of any address (::).
+// loops: of one address, of any IPv4 address (0.0.0.0), of any IPv6 address (::),
+// or of any address (the zero Addr).
 // The returned function ends that; h may still be running when it returns.
 func (s *Stack) HandleUDP(local netip.AddrPort, h UDPHandler) (remove func(), err error) {
 	if a := local.Addr(); a.IsValid() && !a.IsUnspecified() && !s.IsLocal(a) {
@@ -285,9 +289,15 @@ func (ifc *Interface) finishSum(b *pkt.Buf, acc uint32, off int) {
 	be.PutUint16(field, sum)
 }
 
-// AtEnd runs f in the receive loop once this batch is delivered, before the
-// batch's output is sent: for a handler that answers many packets at once.
-func (c *RxContext) AtEnd(f func()) { c.ends = append(c.ends, f) }
+// AtEnd has e told, in the receive loop, once this batch is delivered and before
+// its output is sent: for a handler that answers many packets at once. It may be
+// told more than once per batch, but not for each of a run of packets.
+func (c *RxContext) AtEnd(e Ender) {
+	if n := len(c.ends); n > 0 && c.ends[n-1] == e {
+		return
+	}
+	c.ends = append(c.ends, e)
+}
 
 // add puts a frame into the batch that goes out when this pass ends.
 func (c *RxContext) add(b *pkt.Buf) {

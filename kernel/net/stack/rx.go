@@ -56,6 +56,7 @@ func newRxLoop(ifc *Interface, q int) *rxLoop {
 	l.behind = make([]*Sink, 2*l.slow.Cap())
 	l.ctx.loop, l.ctx.ifc, l.ctx.txq = l, ifc, ifc.txQueue(q)
 	l.ctx.tx = make([]*pkt.Buf, 0, n)
+	l.ctx.ends = make([]Ender, 0, n)
 	return l
 }
 
@@ -108,8 +109,9 @@ func (l *rxLoop) pass() int {
 		l.one(b)
 	}
 	l.endRun()
-	for _, f := range l.ctx.ends {
-		f()
+	for i, e := range l.ctx.ends {
+		e.EndBatch(&l.ctx)
+		l.ctx.ends[i] = nil
 	}
 	l.ctx.ends = l.ctx.ends[:0]
 	l.ctx.flushTx()

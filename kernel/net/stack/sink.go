@@ -52,6 +52,13 @@ func (s *Stack) Insert(t demux.Tuple, k *Sink) error { return s.table.Insert(t, 
 // batch they are in.
 func (s *Stack) Remove(t demux.Tuple, k *Sink) bool { return s.table.Remove(t, k) }
 
+// Replace changes the sink of an exact tuple from old to k in one step, and
+// reports whether it did.
+func (s *Stack) Replace(t demux.Tuple, old, k *Sink) bool { return s.table.Replace(t, old, k) }
+
+// Lookup finds the sink of an exact tuple, nil where there is none.
+func (s *Stack) Lookup(t demux.Tuple) *Sink { return s.table.LookupTuple(t) }
+
 // Bind makes k the sink of a local port.
 func (s *Stack) Bind(p wire.Proto, local netip.AddrPort, k *Sink) error {
 	return s.table.Bind(p, local, k)

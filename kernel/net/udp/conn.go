@@ -39,6 +39,8 @@ type Options struct {
 	Queue int // datagrams that wait for the reader; 0: 256
 	TTL   uint8
 	TOS   uint8
+	// V6Only keeps a socket on :: from taking IPv4 as well.
+	V6Only bool
 }
 
 // Conn is a UDP socket.
@@ -79,6 +81,9 @@ var (
 func Listen(s *stack.Stack, local netip.AddrPort, o Options) (*Conn, error) {
 	if a := local.Addr(); a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !s.IsLocal(a) {
 		return nil, opError("listen", local, netip.AddrPort{}, syscall.EADDRNOTAVAIL)
+	}
+	if local.Addr() == netip.IPv6Unspecified() && !o.V6Only {
+		local = netip.AddrPortFrom(netip.Addr{}, local.Port())
 	}
 	return open(s, local, o, func(c *Conn) error {
 		return s.Bind(wire.ProtoUDP, c.local, &c.sink)
