@@ -188,6 +188,7 @@ func (d *Device) pump(l irq.Line, work func()) {
 		for l.Wait() == nil {
 			work()
 		}
+		d.stop(d.dev.Errorf("interrupt line was closed")) // nothing, after Close
 	})
 }
 

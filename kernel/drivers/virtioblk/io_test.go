@@ -393,6 +393,7 @@ func TestTroubleEndsAllRequests(t *testing.T) {
 		{"length", func(b *fakedev.Blk, _ *virtioblk.Device) { b.LongLen = true; b.Swallow = 0; b.StepOne() },
 			"device says it wrote"},
 		{"close", func(_ *fakedev.Blk, d *virtioblk.Device) { d.Close() }, virtio.ErrClosed.Error()},
+		{"line", func(b *fakedev.Blk, _ *virtioblk.Device) { b.Lines[1].(*fakedev.Line).Close() }, "interrupt line was closed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

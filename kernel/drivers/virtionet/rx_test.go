@@ -324,16 +324,18 @@ func TestWaitOnEachKindOfLine(t *testing.T) {
 
 // A line that somebody else closes is not mistaken for silence.
 func TestLineClosedFromOutside(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, rigOpt{features: fakedev.NetAll})
-		ret := make(chan error, 1)
-		go func() { ret <- r.dev.RxWait(0) }()
-		synctest.Wait()
-		r.pins[0].Close()
-		if err := <-ret; err == nil || !strings.Contains(err.Error(), "line was closed") {
-			t.Error(err)
-		}
-	})
+	for _, lines := range []int{0, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, rigOpt{features: fakedev.NetAll, lines: lines})
+			ret := make(chan error, 1)
+			go func() { ret <- r.dev.RxWait(0) }()
+			synctest.Wait()
+			r.pins[len(r.pins)-1].Close()
+			if err := <-ret; err == nil || !strings.Contains(err.Error(), "line was closed") {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 func TestLinkChange(t *testing.T) {

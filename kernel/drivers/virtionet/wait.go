@@ -26,14 +26,13 @@ func (w *waiter) init(lines []irq.Line, pair int) {
 	w.ch = make(chan struct{}, 1)
 }
 
-func (w *waiter) wait() {
+// wait returns an error where the line was closed.
+func (w *waiter) wait() error {
 	if w.line == nil {
 		<-w.ch
-		return
+		return nil
 	}
-	// A closed line is told by Device.closed; and where somebody else closed it,
-	// Device.fail has been called for it.
-	w.line.Wait()
+	return w.line.Wait()
 }
 
 func (w *waiter) wake() {
@@ -67,10 +66,15 @@ func (d *Device) pump(l irq.Line, work func()) {
 		for l.Wait() == nil {
 			work()
 		}
-		if !d.closed.Load() {
-			d.fail(d.dev.Errorf("interrupt line was closed"))
-		}
+		d.lineClosed()
 	})
+}
+
+// lineClosed is for a line that ended: if not by Close, the device is of no use.
+func (d *Device) lineClosed() {
+	if !d.closed.Load() {
+		d.fail(d.dev.Errorf("interrupt line was closed"))
+	}
 }
 
 // sharedInterrupt finds out what a line that all share has to say. On INTx and
@@ -111,7 +115,9 @@ func (d *Device) RxWait(q int) error {
 	quiet := r.vq.Arm()
 	r.leave()
 	if quiet {
-		d.wait[q].wait()
+		if d.wait[q].wait() != nil {
+			d.lineClosed()
+		}
 		r.irqs.Add(1)
 		t.woken()
 	}
