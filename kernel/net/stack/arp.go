@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"osv/kernel/net/clock"
 	"osv/kernel/net/demux"
 	"osv/kernel/net/neigh"
 	"osv/kernel/net/wire"
@@ -87,14 +86,13 @@ const (
 
 // acd is address conflict detection on one interface.
 type acd struct {
-	ifc *Interface
+	ifc    *Interface
+	timers timers
 
 	mu       sync.Mutex // guards all below
 	probing  map[netip.Addr]*acdProbe
-	timers   map[*acdTimer]struct{}
 	defended map[netip.Addr]int64 // ns of the last defence
 	count    int                  // conflicts seen
-	stopped  bool
 }
 
 type acdProbe struct {
@@ -102,38 +100,7 @@ type acdProbe struct {
 	done func(ok bool)
 }
 
-type acdTimer struct{ t clock.Timer }
-
-// after runs f after d, unless the interface closes first. Caller must hold mu.
-func (a *acd) after(d time.Duration, f func()) {
-	if a.stopped {
-		return
-	}
-	if a.timers == nil {
-		a.timers = map[*acdTimer]struct{}{}
-	}
-	t := &acdTimer{}
-	a.timers[t] = struct{}{}
-	t.t = a.ifc.stack.clock.AfterFunc(d, func() {
-		a.mu.Lock()
-		_, live := a.timers[t]
-		delete(a.timers, t)
-		a.mu.Unlock()
-		if live {
-			f()
-		}
-	})
-}
-
-func (a *acd) stop() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.stopped = true
-	for t := range a.timers {
-		t.t.Stop()
-	}
-	clear(a.timers)
-}
+func (a *acd) stop() { a.timers.stop() }
 
 // between is a random time of at least lo and less than hi.
 func (s *Stack) between(lo, hi time.Duration) time.Duration {
@@ -168,11 +135,11 @@ func (a *acd) probe(p netip.Prefix, done func(ok bool)) {
 		if pr.sent == acdProbeNum {
 			wait = acdAnnounceWait
 		}
-		a.after(wait, step)
+		a.timers.after(wait, step)
 		a.mu.Unlock()
 		a.ifc.sendARP(wire.BroadcastMAC, wire.ARPRequest, unspecified4, wire.MAC{}, p.Addr())
 	}
-	a.after(a.ifc.stack.between(0, acdProbeWait), step)
+	a.timers.after(a.ifc.stack.between(0, acdProbeWait), step)
 }
 
 // announce tells everyone that addr is here (RFC 5227 §2.3).
@@ -185,9 +152,7 @@ func (a *acd) announce(addr netip.Addr) {
 		}
 		a.ifc.sendARP(wire.BroadcastMAC, wire.ARPRequest, addr, wire.MAC{}, addr)
 		if n++; n < acdAnnounceNum {
-			a.mu.Lock()
-			a.after(acdAnnounceInterval, step)
-			a.mu.Unlock()
+			a.timers.after(acdAnnounceInterval, step)
 		}
 	}
 	step()

@@ -121,8 +121,8 @@ func (s *Stack) addLink(link pkt.Link, cfg IfConfig, loop bool) (*Interface, err
 	}
 	ifc.mtu.Store(int32(mtu))
 	ifc.addrs.Store(new(addrSet))
-	ifc.acd.ifc = ifc
-	ifc.nd.ifc = ifc
+	ifc.acd.ifc, ifc.acd.timers.clock = ifc, s.clock
+	ifc.nd.ifc, ifc.nd.timers.clock = ifc, s.clock
 	ifc.neigh = neigh.New(neigh.Config{Clock: s.clock, Solicit: ifc.solicit, Send: ifc.sendResolved, Fail: ifc.unresolved})
 	for q := range caps.RxQueues {
 		ifc.loops = append(ifc.loops, newRxLoop(ifc, q))
@@ -220,8 +220,12 @@ func (ifc *Interface) AddAddr(p netip.Prefix) error {
 	if err := ifc.stack.routes.Add(route.Route[*Interface]{Prefix: p, Iface: ifc, Source: a}); err != nil {
 		return err
 	}
-	if !ifc.loopback && a.Is4() {
-		ifc.acd.announce(a)
+	if !ifc.loopback {
+		if a.Is4() {
+			ifc.acd.announce(a)
+		} else {
+			ifc.nd.announce(a)
+		}
 	}
 	ifc.tellAddr()
 	return nil

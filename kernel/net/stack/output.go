@@ -28,6 +28,7 @@ var (
 // itself. Any goroutine may use it.
 type Route struct {
 	stack  *Stack
+	pin    *Interface // the only way out, nil where any will do
 	local  netip.Addr
 	remote netip.Addr
 	// Queue is the transmit queue; set before the first use. TOS and TTL are
@@ -69,7 +70,7 @@ func (s *Stack) routeOn(ifc *Interface, local, remote netip.Addr) (*Route, error
 			return nil, fmt.Errorf("stack: route to %v: no such interface: %w", remote, ErrNoRoute)
 		}
 	}
-	r := &Route{stack: s, remote: remote.WithZone(""), TTL: defaultTTL}
+	r := &Route{stack: s, pin: ifc, remote: remote.WithZone(""), TTL: defaultTTL}
 	out, _, err := s.nextHop(ifc, local, r.remote)
 	if err != nil {
 		return nil, err
@@ -89,8 +90,8 @@ func (s *Stack) routeOn(ifc *Interface, local, remote netip.Addr) (*Route, error
 		}
 		r.local = src
 	}
-	if out.loopback || ifc != nil {
-		r.state.Store(&routeState{ifc: out, gen: ^uint64(0)}) // remembers the interface
+	if ifc == nil && (r.remote.IsMulticast() || r.remote.Is6() && r.remote.IsLinkLocalUnicast()) {
+		r.pin = out // means something on that link only
 	}
 	if st := r.resolve(); st.err != nil {
 		return nil, st.err
@@ -159,7 +160,7 @@ func (s *Stack) ifaceFor(a netip.Addr) *Interface {
 // current returns a state that is up to date.
 func (r *Route) current() *routeState {
 	st := r.state.Load()
-	if st.gen == r.stack.routes.Generation() && st.err == nil {
+	if st != nil && st.gen == r.stack.routes.Generation() && st.err == nil {
 		return st
 	}
 	return r.resolve()
@@ -169,11 +170,7 @@ func (r *Route) current() *routeState {
 func (r *Route) resolve() *routeState {
 	s := r.stack
 	st := &routeState{gen: s.routes.Generation(), v6: r.remote.Is6()}
-	var pinned *Interface
-	if old := r.state.Load(); old != nil && r.remote.Is6() && (r.remote.IsLinkLocalUnicast() || r.remote.IsMulticast()) || old != nil && old.gen == ^uint64(0) && old.ifc != nil && !old.ifc.loopback {
-		pinned = old.ifc
-	}
-	ifc, next, err := s.nextHop(pinned, r.local, r.remote)
+	ifc, next, err := s.nextHop(r.pin, r.local, r.remote)
 	if err != nil {
 		st.err = err
 		r.state.Store(st)
@@ -243,7 +240,7 @@ func (r *Route) Alloc() *pkt.Buf {
 
 // Confirm tells the neighbour cache that the peer answers (RFC 4861 §7.3.1).
 func (r *Route) Confirm() {
-	if st := r.state.Load(); st.entry != nil {
+	if st := r.state.Load(); st != nil && st.entry != nil {
 		if _, s := st.entry.MAC(); s != neigh.Reachable && s != neigh.Permanent {
 			st.ifc.neigh.Confirm(st.entry)
 		}

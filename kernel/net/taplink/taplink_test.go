@@ -86,6 +86,8 @@ func TestPing(t *testing.T) {
 		ping(t, "-n", "-c", "3", "-i", "0.01", "10.0.0.1")
 		ping(t, "-n", "-c", "2", "-i", "0.01", "-s", "5000", "10.0.0.1") // fragments both ways
 		ping(t, "-n", "-c", "200", "-i", "0.001", "-s", "1400", "10.0.0.1")
+		ping(t, "-n", "-c", "3", "-i", "0.01", "fd00::1")
+		ping(t, "-n", "-c", "2", "-i", "0.01", "-s", "5000", "fd00::1")
 	})
 }
 
@@ -93,21 +95,27 @@ func TestPing(t *testing.T) {
 func TestUDPHandler(t *testing.T) {
 	modes(t, func(t *testing.T, o taplink.Options) {
 		s, _ := open(t, o)
-		_, err := s.HandleUDP(netip.MustParseAddrPort("0.0.0.0:7"), func(c *stack.RxContext, b *pkt.Buf, p []byte) {
+		_, err := s.HandleUDP(netip.AddrPortFrom(netip.Addr{}, 7), func(c *stack.RxContext, b *pkt.Buf, p []byte) {
 			r := c.Room()
 			c.ReplyInPlace(b, copy(r, bytes.ToUpper(p)))
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := net.Dial("udp4", "10.0.0.1:7")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		var c net.Conn
 		buf := make([]byte, 2000)
-		for i := range 1000 {
+		for i := range 1400 {
+			if i%700 == 0 {
+				addr := []string{"10.0.0.1:7", "[fd00::1]:7"}[i/700]
+				var err error
+				if c != nil {
+					c.Close()
+				}
+				if c, err = net.Dial("udp", addr); err != nil {
+					t.Fatal(err)
+				}
+				c.SetDeadline(time.Now().Add(10 * time.Second))
+			}
 			req := fmt.Sprintf("request %d %s", i, strings.Repeat("x", i))
 			if _, err := c.Write([]byte(req)); err != nil {
 				t.Fatal(err)
@@ -120,6 +128,7 @@ func TestUDPHandler(t *testing.T) {
 				t.Fatalf("request %d: %q", i, got)
 			}
 		}
+		c.Close()
 		// A closed port says so (ICMP port unreachable).
 		c2, err := net.Dial("udp4", "10.0.0.1:9")
 		if err != nil {

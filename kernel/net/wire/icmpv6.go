@@ -13,6 +13,7 @@ const (
 	ICMPv6ParamProblem ICMPType = 4
 	ICMPv6Echo         ICMPType = 128
 	ICMPv6EchoReply    ICMPType = 129
+	ICMPv6MLDQuery     ICMPType = 130
 	ICMPv6RouterSol    ICMPType = 133
 	ICMPv6RouterAdv    ICMPType = 134
 	ICMPv6NeighborSol  ICMPType = 135
@@ -74,11 +75,11 @@ func (m NeighborMsg) Solicited() bool    { return m[4]&0x40 != 0 }
 func (m NeighborMsg) Override() bool     { return m[4]&0x20 != 0 }
 func (m NeighborMsg) Options() []byte    { return m[NeighborMsgLen:] }
 
-// PutNeighborMsg writes a message with one link-layer address option, checksum
-// 0, to the front of b and returns its length. Flags are those of the
+// PutNeighborMsg writes a message with one link-layer address option (none where
+// opt is 0), checksum 0, to the front of b and returns its length. Flags are those of the
 // advertisement's byte: 0x80 router, 0x40 solicited, 0x20 override.
 func PutNeighborMsg(b []byte, t ICMPType, flags uint8, target netip.Addr, opt uint8, lla MAC) int {
-	_ = b[NeighborMsgLen+8-1]
+	_ = b[NeighborMsgLen-1]
 	PutICMP(b, t, 0, uint32(flags)<<24)
 	a := target.As16()
 	copy(b[8:], a[:])
