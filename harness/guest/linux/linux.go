@@ -46,7 +46,7 @@ var initScript []byte
 
 // buildVersion changes when the way an image is made changes; images of another
 // version are not used again.
-const buildVersion = "1"
+const buildVersion = "2"
 
 // Suite is the Debian release that guests are made of, whatever the host runs,
 // so that baselines of two hosts are the same software.
@@ -78,13 +78,15 @@ type Package struct {
 
 // Image is a Linux guest ready to boot.
 type Image struct {
-	Kernel        string    `json:"-"` // bzImage
+	Kernel        string    `json:"-"` // bzImage, as Debian ships it
+	Unpacked      string    `json:"-"` // the ELF in it, "" where it could not be unpacked
 	Initrd        string    `json:"-"` // full root: modules, programs, init.sh
 	BareInitrd    string    `json:"-"` // busybox and an init of one line, for boot and memory cells
 	KernelVersion string    `json:"kernel_version"`
 	Modules       []string  `json:"modules"` // in load order
 	Packages      []Package `json:"packages"`
 	Digest        string    `json:"digest"` // of everything that went in
+	Note          string    `json:"note,omitempty"`
 }
 
 // Config says where images are kept.
@@ -254,6 +256,10 @@ func loadImage(dir string) (Image, error) {
 	if err == nil {
 		err = json.Unmarshal(b, &img)
 	}
+	if u := filepath.Join(dir, "vmlinux"); err == nil && img.Note == "" {
+		_, err = os.Stat(u)
+		img.Unpacked = u
+	}
 	for _, f := range []string{img.Kernel, img.Initrd, img.BareInitrd} {
 		if err == nil {
 			_, err = os.Stat(f)
@@ -262,7 +268,7 @@ func loadImage(dir string) (Image, error) {
 	return img, err
 }
 
-// build makes vmlinuz, guest.cpio, bare.cpio and image.json in dir.
+// build makes vmlinuz, vmlinux, guest.cpio, bare.cpio and image.json in dir.
 func build(ctx context.Context, dir string, pkgs []Package, debs []string, digest string) error {
 	kfiles, err := readDeb(ctx, debs[0], func(name string) bool {
 		return strings.HasPrefix(name, "boot/vmlinuz-") || strings.HasSuffix(name, ".ko") && wantedDir(name) ||
@@ -325,8 +331,16 @@ func build(ctx context.Context, dir string, pkgs []Package, debs []string, diges
 	bare := newRoot(bb.data)
 	bare.file("init", []byte(bareInit), 0o755)
 
+	bytesOf := func(b []byte) func(io.Writer) error {
+		return func(w io.Writer) error { _, err := w.Write(b); return err }
+	}
+	if elf, err := unpackKernel(kernel); err != nil {
+		img.Note = "no unpacked kernel: " + err.Error()
+	} else if err := writeFile(filepath.Join(dir, "vmlinux"), bytesOf(elf)); err != nil {
+		return err
+	}
 	for name, write := range map[string]func(io.Writer) error{
-		"vmlinuz":    func(w io.Writer) error { _, err := w.Write(kernel); return err },
+		"vmlinuz":    bytesOf(kernel),
 		"guest.cpio": root.write,
 		"bare.cpio":  bare.write,
 	} {

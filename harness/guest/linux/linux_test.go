@@ -120,11 +120,13 @@ func module(depends string) entry {
 	return entry{data: makeELF("", nil, "license=GPL\x00depends="+depends+"\x00name=x\x00")}
 }
 
+var testKernel = makeBzImage(packLiterals([]byte("\x7fELF vmlinux of the test")), len("\x7fELF vmlinux of the test"))
+
 // goodKernel is what the kernel package would give.
 func goodKernel() tree {
 	const d = "lib/modules/6.1/kernel/"
 	return tree{
-		"boot/vmlinuz-6.1-cloud":                   {data: []byte("KERNEL")},
+		"boot/vmlinuz-6.1-cloud":                   {data: testKernel},
 		"lib/modules/6.1/modules.builtin":          {data: []byte("kernel/drivers/virtio/virtio_anchor.ko\nkernel/x/rng-core.ko\n")},
 		d + "drivers/virtio/virtio.ko":             module("virtio_anchor"),
 		d + "drivers/virtio/virtio_ring.ko":        module("virtio"),
@@ -315,8 +317,11 @@ func TestEnsure(t *testing.T) {
 	if img.KernelVersion != "6.1-cloud" || len(img.Packages) != 1+len(userPackages) || img.Modules[0] != "virtio" || len(log) < 3 {
 		t.Errorf("image %+v, log %q", img, log)
 	}
-	if k, err := os.ReadFile(img.Kernel); err != nil || string(k) != "KERNEL" {
+	if k, err := os.ReadFile(img.Kernel); err != nil || !bytes.Equal(k, testKernel) {
 		t.Errorf("kernel %q %v", k, err)
+	}
+	if u, err := os.ReadFile(img.Unpacked); err != nil || !bytes.HasPrefix(u, []byte("\x7fELF vmlinux")) || img.Note != "" {
+		t.Errorf("unpacked kernel %q %v, note %q", u, err, img.Note)
 	}
 	first, err := os.ReadFile(img.Initrd)
 	if err != nil {
@@ -371,6 +376,12 @@ func TestEnsureFailures(t *testing.T) {
 	delete(noKernel, "boot/vmlinuz-6.1-cloud")
 	noBusybox := goodTree()
 	delete(noBusybox, "bin/busybox")
+	oddKernel := goodKernel()
+	oddKernel["boot/vmlinuz-6.1-cloud"] = entry{data: []byte("packed some other way")}
+	img, err := Ensure(t.Context(), Config{CacheDir: t.TempDir(), archive: newFakeArchive(t, oddKernel, goodTree())})
+	if err != nil || img.Unpacked != "" || !strings.Contains(img.Note, "no unpacked kernel") {
+		t.Errorf("odd kernel: %+v, %v", img, err)
+	}
 	noModule := goodKernel()
 	delete(noModule, "lib/modules/6.1/kernel/drivers/net/virtio_net.ko")
 	noProgram := goodTree()
