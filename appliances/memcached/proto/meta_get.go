@@ -41,6 +41,7 @@ func (c *Conn) metaGet(key []byte, o *Out) {
 	} else {
 		b = append(b, "HD"...)
 	}
+	deadline := r.OldDeadline // as the flags change it, in their order
 	for i := 2; i < t.n; i++ {
 		switch w := t.get(i); w[0] {
 		case 's':
@@ -48,14 +49,13 @@ func (c *Conn) metaGet(key []byte, o *Out) {
 			b = appendUint(b, uint64(it.Len()))
 		case 't':
 			b = append(b, " t"...)
-			ttl := r.OldTTL
-			if f.touch && i > f.touchPos || r.Created && f.vivify && i > f.vivifyPos {
-				ttl = it.TTL()
-				if r.Created && f.touch && i < f.touchPos {
-					ttl = c.ttlOf(f.vivifyAt)
-				}
+			b = appendTTL(b, c.ttlOf(deadline))
+		case 'T':
+			deadline = f.touchAt
+		case 'N':
+			if r.Created {
+				deadline = f.vivifyAt
 			}
-			b = appendTTL(b, ttl)
 		case 'c':
 			b = append(b, " c"...)
 			b = appendUint(b, it.CAS())
@@ -192,12 +192,19 @@ func (c *Conn) metaArith(key []byte, o *Out) {
 		o.str("CLIENT_ERROR invalid mode for ma M token\r\n")
 		return
 	}
-	var it store.Item
-	var v uint64
+	if len(f.opaque) > maxOpaque {
+		o.str(rOpaqueTooLong)
+		return
+	}
+	var v, cas uint64
 	var st store.Status
 	created := false
 	for {
-		it, v, st = c.w.Arith(key, &a)
+		var it store.Item
+		if it, v, st = c.w.Arith(key, &a); st == store.OK {
+			cas = it.CAS()
+			c.w.Leave()
+		}
 		if st != store.NotFound || !f.vivify {
 			break
 		}
@@ -206,7 +213,7 @@ func (c *Conn) metaArith(key []byte, o *Out) {
 			at = f.touchAt
 		}
 		var num [maxDigits]byte
-		st, _ = c.w.Store(store.Add, key, 0, at, appendUint(num[:0], f.initial), 0)
+		st, cas = c.w.Store(store.Add, key, 0, at, appendUint(num[:0], f.initial), 0)
 		if st == store.NotStored {
 			continue // someone else made it just now
 		}
@@ -214,12 +221,7 @@ func (c *Conn) metaArith(key []byte, o *Out) {
 			o.str("SERVER_ERROR Out of memory allocating new item\r\n")
 			return
 		}
-		var ok bool
-		if it, ok = c.w.Peek(key); !ok {
-			st = store.NotFound
-			break
-		}
-		v, created, a.OldTTL = f.initial, true, -1
+		v, created, a.OldDeadline = f.initial, true, 0
 		break
 	}
 	switch st {
@@ -228,10 +230,6 @@ func (c *Conn) metaArith(key []byte, o *Out) {
 		o.str(rNotNumber)
 		return
 	case store.NotFound, store.Exists:
-		if len(f.opaque) > maxOpaque {
-			o.str(rOpaqueTooLong)
-			return
-		}
 		if st == store.Exists {
 			o.str("EX")
 		} else {
@@ -244,13 +242,7 @@ func (c *Conn) metaArith(key []byte, o *Out) {
 		o.str(rOutOfMemory)
 		return
 	}
-	if len(f.opaque) > maxOpaque {
-		c.w.Leave()
-		o.str(rOpaqueTooLong)
-		return
-	}
 	if f.quiet && !created {
-		c.w.Leave()
 		return
 	}
 	var num [maxDigits]byte
@@ -262,21 +254,21 @@ func (c *Conn) metaArith(key []byte, o *Out) {
 	} else {
 		b = append(b, "HD"...)
 	}
+	deadline := a.OldDeadline
 	for i := 2; i < t.n; i++ {
 		switch w := t.get(i); w[0] {
 		case 'c':
 			b = append(b, " c"...)
-			b = appendUint(b, it.CAS())
+			b = appendUint(b, cas)
 		case 't':
-			ttl := a.OldTTL
-			if f.touch && i > f.touchPos {
-				ttl = c.ttlOf(f.touchAt)
-			}
-			if created && i > f.vivifyPos && !(f.touch && f.touchPos > f.vivifyPos && i > f.touchPos) {
-				ttl = c.ttlOf(f.vivifyAt)
-			}
 			b = append(b, " t"...)
-			b = appendTTL(b, ttl)
+			b = appendTTL(b, c.ttlOf(deadline))
+		case 'T':
+			deadline = f.touchAt
+		case 'N':
+			if created {
+				deadline = f.vivifyAt
+			}
 		case 'O':
 			b = append(b, ' ')
 			b = append(b, w...)
@@ -289,7 +281,6 @@ func (c *Conn) metaArith(key []byte, o *Out) {
 		b = append(b, digits...)
 		b = append(b, '\r', '\n')
 	}
-	c.w.Leave()
 	if direct {
 		o.B = b
 		return

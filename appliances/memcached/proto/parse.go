@@ -2,6 +2,7 @@ package proto
 
 import (
 	"bytes"
+	"strconv"
 
 	"osv/appliances/memcached/store"
 )
@@ -114,6 +115,15 @@ func parseI32Slow(b []byte) (int32, bool) {
 		return 0, false
 	}
 	return int32(v), true
+}
+
+// parseFloat is safe_strtod: a number up to the end or white space.
+func parseFloat(b []byte) (float64, error) {
+	i := 0
+	for i < len(b) && !isSpace(b[i]) {
+		i++
+	}
+	return strconv.ParseFloat(string(b[:i]), 64)
 }
 
 func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }

@@ -65,6 +65,7 @@ func (c *Conn) getMany(keys []byte, o *Out, cas, touch bool, deadline uint32) {
 			break
 		}
 		if len(k) > maxKey {
+			c.getUntil(keys, n, touch, deadline)
 			o.str(rBadFormat)
 			return
 		}
@@ -81,6 +82,20 @@ func (c *Conn) getMany(keys []byte, o *Out, cas, touch bool, deadline uint32) {
 		c.getOne(k, o, cas, touch, deadline)
 	}
 	o.str(rEnd)
+}
+
+// getUntil reads the first n keys for nothing: upstream has read them when it
+// comes to the one that is too long, and that leaves its marks.
+func (c *Conn) getUntil(keys []byte, n int, touch bool, deadline uint32) {
+	for ; n > 0; n-- {
+		var k []byte
+		k, keys = nextKey(keys)
+		if touch {
+			c.w.Touch(k, deadline, true)
+		} else {
+			c.w.Get(k)
+		}
+	}
 }
 
 func (c *Conn) getOne(key []byte, o *Out, cas, touch bool, deadline uint32) {

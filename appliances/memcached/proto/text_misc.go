@@ -1,10 +1,6 @@
 package proto
 
-import (
-	"strconv"
-
-	"osv/appliances/memcached/store"
-)
+import "osv/appliances/memcached/store"
 
 func (c *Conn) arith(decr bool, o *Out) {
 	if !c.count(o, 3, 4) {
@@ -201,7 +197,7 @@ func (c *Conn) slabs(o *Out) {
 				c.reply(o, rError)
 				return
 			}
-			if f, err := strconv.ParseFloat(string(t.get(3)), 64); err != nil || f < 0 {
+			if f, err := parseFloat(t.get(3)); err != nil || f < 0 {
 				c.reply(o, rError)
 				return
 			}
@@ -235,8 +231,8 @@ func (c *Conn) lru(o *Out) {
 	case t.is(1, "tune") && t.n >= 6:
 		hot, ok1 := parseU32(t.get(2))
 		warm, ok2 := parseU32(t.get(3))
-		hf, err1 := strconv.ParseFloat(string(t.get(4)), 64)
-		wf, err2 := strconv.ParseFloat(string(t.get(5)), 64)
+		hf, err1 := parseFloat(t.get(4))
+		wf, err2 := parseFloat(t.get(5))
 		switch {
 		case !ok1 || !ok2 || err1 != nil || err2 != nil:
 			c.reply(o, rError)

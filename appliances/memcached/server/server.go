@@ -262,3 +262,7 @@ func addrOf(a net.Addr) netip.Addr {
 	}
 	return ap.Addr().Unmap()
 }
+
+// Protocol is the protocol state that all connections share, for who feeds it
+// without a connection.
+func (s *Server) Protocol() *proto.Server { return s.proto }

@@ -57,13 +57,14 @@ type MetaGet struct {
 
 // MetaResult is what GetMeta found beside the item.
 type MetaResult struct {
-	Won     bool  // W: this client is to make the value anew
-	Stale   bool  // X
-	Sent    bool  // Z: another client won before
-	Fetched bool  // before this read
-	OldTTL  int64 // before Touch
+	Won     bool // W: this client is to make the value anew
+	Stale   bool // X
+	Sent    bool // Z: another client won before
+	Fetched bool // before this read
 	Idle    uint32
-	Created bool // by Vivify
+	// OldDeadline is the deadline before Touch and Vivify.
+	OldDeadline uint32
+	Created     bool // by Vivify
 }
 
 // GetMeta reads key's item with the changes that g asks for. Exactly one of
@@ -112,14 +113,17 @@ func (w *Worker) GetMeta(key []byte, g *MetaGet, r *MetaResult) (Item, Status) {
 			nit.setState(stWon)
 			sh.link(h, nit, nil)
 			w.enter()
-			r.Won, r.Created, r.OldTTL = true, true, -1
+			r.Won, r.Created = true, true
+			if !g.NoBump {
+				s.bump(nit)
+			}
 			return Item{nit, s}, OK
 		}
 		sh.free(nit)
 	}
 	// Holding the mutex, the item cannot be retired before the section begins.
 	w.enter()
-	r.OldTTL = Item{it, s}.TTL()
+	r.OldDeadline = it.expires()
 	if g.Touch {
 		sh.classes[it.cls].st.TouchHits++
 		sh.st.TouchCmds++
@@ -157,7 +161,7 @@ func (w *Worker) finish(it *item, g *MetaGet, r *MetaResult) {
 
 func (w *Worker) observe(it *item, g *MetaGet, r *MetaResult) {
 	if !g.Touch {
-		r.OldTTL = Item{it, w.s}.TTL()
+		r.OldDeadline = it.expires()
 	}
 	r.Fetched = it.loadState()&stFetched != 0
 	r.Idle = w.s.rel.Load() - it.lastAccess()
@@ -198,7 +202,8 @@ type Arith struct {
 	CAS      uint64 // 0 = any
 	Touch    bool
 	Deadline uint32
-	OldTTL   int64 // set by Arith: before Touch
+
+	OldDeadline uint32 // set by Arith: before Touch
 }
 
 // maxDigits is the length of 2^64-1.
@@ -246,7 +251,13 @@ func (w *Worker) Arith(key []byte, a *Arith) (Item, uint64, Status) {
 		var num [maxDigits]byte
 		d := appendUint(num[:0], v)
 		n := max(len(d), int(old.nbytes)-2)
-		it := sh.alloc(key, n+2, old.cflags, old.expires(), old.loadState()&(stBinKey|stStale|stWon|stFetched|stActive))
+		// Upstream writes a number of no more digits in place, so that the
+		// item's marks stay; a longer one goes into a new item.
+		var keep uint32
+		if len(d) <= int(old.nbytes)-2 {
+			keep = stBinKey | stStale | stWon | stFetched | stActive
+		}
+		it := sh.alloc(key, n+2, old.cflags, old.expires(), old.loadState()&keep)
 		if it == nil {
 			sh.st.NoMemory++
 			return Item{}, 0, NoMemory
@@ -267,7 +278,7 @@ func (w *Worker) Arith(key []byte, a *Arith) (Item, uint64, Status) {
 			sh.classes[old.cls].st.IncrHits++
 		}
 		exp := old.expires()
-		a.OldTTL = Item{old, s}.TTL()
+		a.OldDeadline = exp
 		if a.Touch {
 			exp = a.Deadline
 		}
@@ -275,7 +286,6 @@ func (w *Worker) Arith(key []byte, a *Arith) (Item, uint64, Status) {
 		sh.link(h, it, old)
 		sh.total-- // not a new item to the client
 		w.enter()
-		s.bump(it)
 		return Item{it, s}, v, OK
 	}
 }

@@ -176,8 +176,8 @@ func (sh *shard) commit(h uint64, it *item, mode Mode, cas uint64) (Status, uint
 		sh.st.CASMisses++
 		st = NotFound
 	case old != nil && mode == Add:
-		// add promotes what is there.
-		s.bump(old)
+		// add counts as an access to what is there.
+		atomic.StoreUint32(&old.time, s.rel.Load())
 		st = NotStored
 	case old != nil && (mode == CAS || mode == CASOrStale || cas != 0):
 		oc := &sh.classes[old.cls].st
@@ -223,7 +223,7 @@ func (sh *shard) join(h uint64, add *item, mode Mode, cas uint64) (Status, uint6
 			sh.st.TooLarge++
 			return NotStored, 0
 		}
-		it := sh.alloc(add.key(), n, old.cflags, old.expires(), old.loadState()&stBinKey)
+		it := sh.alloc(add.key(), n, old.cflags, old.expires(), 0)
 		if it == nil {
 			sh.st.NoMemory++
 			return NotStored, 0
