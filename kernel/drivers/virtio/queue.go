@@ -280,9 +280,10 @@ func (q *Queue) Publish() bool {
 	}
 	q.published = idx
 	// Release for the descriptors and ring slots above; it pairs with the
-	// device's load of idx. Being sequentially consistent it is also the full
-	// barrier that §2.7.13.4.1 wants before the device's wish is read.
+	// device's load of idx. Then the full barrier that §2.7.13.4.1 wants before the
+	// device's wish is read.
 	atomic.StoreUint32(q.availHead, uint32(q.flags)|uint32(idx)<<16)
+	dma.Barrier()
 	if q.eventIdx {
 		if !needEvent(uint16(atomic.LoadUint32(q.availEvent)), idx, old) {
 			return false
@@ -392,8 +393,8 @@ func (q *Queue) ArmAfter(n int) bool {
 		q.flags = 0
 		atomic.StoreUint32(q.availHead, uint32(q.published)<<16)
 	}
-	// Both stores are full barriers: either the device sees the wish, or its
-	// index is seen here (§2.7.7.1).
+	// Either the device sees the wish, or its index is seen here (§2.7.7.1).
+	dma.Barrier()
 	return uint16(atomic.LoadUint32(q.usedHead)>>16)-q.lastUsed < uint16(n)
 }
 

@@ -1,0 +1,58 @@
+package qtest
+
+import (
+	"fmt"
+
+	"osv/kernel/hw/mmio"
+)
+
+// space is a register window reached by qtest commands.
+type space struct {
+	m    *Machine
+	base uint64
+	size uint32
+	port bool
+}
+
+var suffix = map[int]string{1: "b", 2: "w", 4: "l"}
+
+func (s space) at(o mmio.Off, width int) uint64 {
+	if uint64(o)+uint64(width) > uint64(s.size) {
+		panic(fmt.Sprintf("qtest: access of %d bytes at %#x of %#x", width, uint32(o), s.size))
+	}
+	return s.base + uint64(o)
+}
+
+func (s space) load(o mmio.Off, width int) uint32 {
+	cmd := "read"
+	if s.port {
+		cmd = "in"
+	}
+	return uint32(s.m.do("%s%s %#x", cmd, suffix[width], s.at(o, width)))
+}
+
+func (s space) store(o mmio.Off, width int, v uint32) {
+	cmd := "write"
+	if s.port {
+		cmd = "out"
+	}
+	s.m.do("%s%s %#x %#x", cmd, suffix[width], s.at(o, width), v)
+}
+
+func (s space) Load8(o mmio.Off) uint8       { return uint8(s.load(o, 1)) }
+func (s space) Load16(o mmio.Off) uint16     { return uint16(s.load(o, 2)) }
+func (s space) Load32(o mmio.Off) uint32     { return s.load(o, 4) }
+func (s space) Store8(o mmio.Off, v uint8)   { s.store(o, 1, uint32(v)) }
+func (s space) Store16(o mmio.Off, v uint16) { s.store(o, 2, uint32(v)) }
+func (s space) Store32(o mmio.Off, v uint32) { s.store(o, 4, v) }
+func (s space) Len() uint32                  { return s.size }
+
+// Doorbell writes 16 bits on PCI and ports; virtio-mmio wants 32, which memory
+// windows of a whole slot get.
+func (s space) Doorbell(o mmio.Off) mmio.Doorbell {
+	width := 2
+	if !s.port && s.size == mmioSlot {
+		width = 4
+	}
+	return mmio.Func(func(v uint32) { s.store(o, width, v) })
+}
