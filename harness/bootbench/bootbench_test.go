@@ -211,7 +211,7 @@ func TestSuite(t *testing.T) {
 		Also: []Case{{"  again", [2]*Subject{&also}}},
 		Idle: [2]*Subject{&h, nil}, Settle: time.Millisecond, Look: 10 * time.Millisecond,
 		Prices: map[string]Subject{" (1 vCPU)": p}, PricesN: 1,
-		Sizes:  []Size{{"size", [2][]string{{l.Spec.Kernel}, {r.Spec.Kernel, h.Spec.Kernel}}}},
+		Sizes: []Size{{"size", [2][]string{{l.Spec.Kernel}, {r.Spec.Kernel, h.Spec.Kernel}}}},
 	}
 	rep, err := s.Run(t.Context(), Bench{})
 	if err != nil {
