@@ -30,6 +30,7 @@ const (
 	apicTimerDiv  = 0x3e0
 
 	lvtMasked   = 1 << 16
+	lvtNMI      = 4 << 8
 	lvtDeadline = 2 << 17
 	svrEnable   = 1 << 8
 	divideBy1   = 0xb
@@ -78,7 +79,7 @@ func EnableAPIC() {
 	}
 	apicWrite(apicSVR, svrEnable|VectorSpurious)
 	apicWrite(apicLVTLINT0, lvtMasked)
-	apicWrite(apicLVTLINT1, lvtMasked)
+	apicWrite(apicLVTLINT1, lvtNMI)
 	apicWrite(apicLVTError, lvtMasked)
 	apicWrite(apicTimerDiv, divideBy1)
 	if deadline {

@@ -16,6 +16,7 @@ import (
 
 // Signal numbers used by name.
 const (
+	SIGQUIT = 3
 	SIGILL  = 4
 	SIGTRAP = 5
 	SIGBUS  = 7

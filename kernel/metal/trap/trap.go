@@ -12,6 +12,7 @@
 package trap
 
 import (
+	"sync/atomic"
 	"unsafe"
 
 	"osv/kernel/metal/arch"
@@ -66,6 +67,12 @@ var (
 	stub0 uintptr
 	idle  uintptr
 )
+
+// dumpWanted is set by an NMI (QMP inject-nmi, the monitor's nmi command) and
+// served as SIGQUIT to the first thread, outside of NMI context.
+var dumpWanted uint32
+
+const mainThread = 1
 
 // IdlePC is the address of the idle loop.
 func IdlePC() uintptr { return idle }
@@ -133,6 +140,9 @@ func handleTrap(c *cpu.CPU, f *Frame, fx uintptr) bool {
 	case cpu.VectorIPI:
 		cpu.EOI()
 		cpu.PollTLB()
+		if atomic.SwapUint32(&dumpWanted, 0) != 0 {
+			sched.Kill(c, mainThread, sched.SIGQUIT)
+		}
 		resched = sched.Kick(c)
 	case cpu.VectorSpurious:
 	default:
@@ -191,6 +201,11 @@ func exception(c *cpu.CPU, f *Frame, fx, v uintptr) bool {
 		if dying != 0 {
 			arch.Halt()
 		}
+		// The host's operator wants to know what the guest is doing: have the runtime
+		// print all goroutines. Locks may be held here, so only ask for it.
+		atomic.StoreUint32(&dumpWanted, 1)
+		cpu.SendIPI(c, cpu.VectorIPI)
+		return false
 	}
 	die(c, f, v, arch.ReadCR2())
 	return false

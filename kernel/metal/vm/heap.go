@@ -191,11 +191,22 @@ func Discard(va, n uintptr) Result {
 }
 
 // drop unmaps all pages in [va, end) and frees their frames once no processor
-// can reach them. A part of a large page is zeroed in place instead. Caller
-// holds mu.
+// can reach them. Caller holds mu.
 func drop(va, end uintptr) {
-	var list4k, list2m uintptr = phys.None, phys.None // chained through the frames
-	dropped := false
+	list4k, list2m := detach(va, end)
+	if list4k == phys.None && list2m == phys.None {
+		return
+	}
+	cpu.FlushAll()
+	release(list4k, 0)
+	release(list2m, phys.LargeOrder)
+}
+
+// detach clears the entries of all pages in [va, end) and returns the frames that
+// they mapped, small and large, each list chained through the frames themselves.
+// A part of a large page is zeroed in place instead. Caller holds mu.
+func detach(va, end uintptr) (list4k, list2m uintptr) {
+	list4k, list2m = phys.None, phys.None
 	for va < end {
 		e, level := entry(va, 12, false)
 		v := *arch.Ptr(e)
@@ -206,12 +217,12 @@ func drop(va, end uintptr) {
 			case level == 12:
 				*arch.Ptr(e) = 0
 				*arch.Ptr(phys.ToVirt(v & pteAddr)) = list4k
-				list4k, dropped = v&pteAddr, true
+				list4k = v & pteAddr
 			case va&(size-1) == 0 && end-va >= size:
 				*arch.Ptr(e) = 0
 				p := v & pteAddr &^ (size - 1)
 				*arch.Ptr(phys.ToVirt(p)) = list2m
-				list2m, dropped = p, true
+				list2m = p
 			default:
 				arch.Zero(va, min(next, end)-va)
 			}
@@ -221,19 +232,15 @@ func drop(va, end uintptr) {
 			break
 		}
 	}
-	if !dropped {
-		return
-	}
-	cpu.FlushAll()
-	for list4k != phys.None {
-		n := *arch.Ptr(phys.ToVirt(list4k))
-		phys.Free(list4k, 0)
-		list4k = n
-	}
-	for list2m != phys.None {
-		n := *arch.Ptr(phys.ToVirt(list2m))
-		phys.Free(list2m, phys.LargeOrder)
-		list2m = n
+	return list4k, list2m
+}
+
+// release frees the blocks of a list.
+func release(list uintptr, order uint) {
+	for list != phys.None {
+		next := *arch.Ptr(phys.ToVirt(list))
+		phys.Free(list, order)
+		list = next
 	}
 }
 
