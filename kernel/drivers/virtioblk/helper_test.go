@@ -13,6 +13,15 @@ import (
 
 const sectors = 4096
 
+// content is what disks hold at first: each sector within 128 KiB is different.
+var content = func() []byte {
+	b := make([]byte, 256*512)
+	for i := range b {
+		b[i] = byte(i/512*3 + i)
+	}
+	return b
+}()
+
 // rig is a driver on a fake disk.
 type rig struct {
 	t    testing.TB
@@ -74,8 +83,8 @@ func tryRig(t testing.TB, o rigOpt) (*rig, error) {
 		lines = append(lines, l)
 		r.disk.Lines = append(r.disk.Lines, l)
 	}
-	for i := range r.disk.Disk {
-		r.disk.Disk[i] = byte(i/512*3 + i)
+	for d := r.disk.Disk; len(d) > 0; {
+		d = d[copy(d, content):]
 	}
 	if o.before != nil {
 		o.before(r.disk)

@@ -40,9 +40,9 @@ func TestOnQEMU(t *testing.T) {
 			func(m *qtest.Machine) (virtio.Transport, []irq.Line) { return m.PCI(true, 0) }},
 		{"pci-legacy msix", []string{"-machine", "pc,memory-backend=ram", "-device", "virtio-blk-pci,drive=d,disable-modern=on"},
 			func(m *qtest.Machine) (virtio.Transport, []irq.Line) { return m.PCI(true, 2) }},
-		{"mmio-legacy", []string{"-machine", "microvm,memory-backend=ram", "-device", "virtio-blk-device,drive=d"},
+		{"mmio-legacy", []string{"-machine", "microvm,memory-backend=ram,ioapic2=off", "-device", "virtio-blk-device,drive=d"},
 			func(m *qtest.Machine) (virtio.Transport, []irq.Line) { return m.MMIO() }},
-		{"mmio", []string{"-machine", "microvm,memory-backend=ram", "-global", "virtio-mmio.force-legacy=false", "-device", "virtio-blk-device,drive=d"},
+		{"mmio", []string{"-machine", "microvm,memory-backend=ram,ioapic2=off", "-global", "virtio-mmio.force-legacy=false", "-device", "virtio-blk-device,drive=d"},
 			func(m *qtest.Machine) (virtio.Transport, []irq.Line) { return m.MMIO() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -119,6 +119,7 @@ func randomTransfers(t *testing.T, d *virtioblk.Device, model []byte) {
 	for w := range workers {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(1, uint64(w)))
+			fill := rand.NewChaCha8([32]byte{byte(w)})
 			bs := d.BlockSize()
 			lo, n := w*qemuDisk/workers, qemuDisk/workers
 			for range 40 {
@@ -127,9 +128,7 @@ func randomTransfers(t *testing.T, d *virtioblk.Device, model []byte) {
 				if rnd.IntN(2) == 0 {
 					size = (size + bs - 1) / bs * bs
 					p := model[lo+off : lo+off+size]
-					for i := range p {
-						p[i] = byte(rnd.Uint32())
-					}
+					fill.Read(p)
 					if k, err := d.WriteAt(p, int64(lo+off)); k != size || err != nil {
 						t.Errorf("write of %d at %d: %d, %v", size, lo+off, k, err)
 					}

@@ -24,9 +24,9 @@ func TestOnQEMU(t *testing.T) {
 			func(m *qtest.Machine) (virtio.Transport, []irq.Line) { return m.PCI(false, 1) }},
 		{"pci-legacy", []string{"-machine", "pc,memory-backend=ram", "-object", object, "-device", "virtio-rng-pci,rng=r,disable-modern=on"},
 			func(m *qtest.Machine) (virtio.Transport, []irq.Line) { return m.PCI(true, 0) }},
-		{"mmio-legacy", []string{"-machine", "microvm,memory-backend=ram", "-object", object, "-device", "virtio-rng-device,rng=r"},
+		{"mmio-legacy", []string{"-machine", "microvm,memory-backend=ram,ioapic2=off", "-object", object, "-device", "virtio-rng-device,rng=r"},
 			func(m *qtest.Machine) (virtio.Transport, []irq.Line) { return m.MMIO() }},
-		{"mmio", []string{"-machine", "microvm,memory-backend=ram", "-global", "virtio-mmio.force-legacy=false", "-object", object, "-device", "virtio-rng-device,rng=r"},
+		{"mmio", []string{"-machine", "microvm,memory-backend=ram,ioapic2=off", "-global", "virtio-mmio.force-legacy=false", "-object", object, "-device", "virtio-rng-device,rng=r"},
 			func(m *qtest.Machine) (virtio.Transport, []irq.Line) { return m.MMIO() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

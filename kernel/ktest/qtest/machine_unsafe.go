@@ -127,6 +127,9 @@ func (m *Machine) mapRAM() {
 	}
 }
 
+// Pin is all pins of the machine.
+func (m *Machine) Pin() *Pin { return &m.pin }
+
 func (m *Machine) stop() {
 	if m.conn != nil {
 		m.conn.Close()
