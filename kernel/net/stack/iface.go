@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"sync"
@@ -353,25 +354,41 @@ func (ifc *Interface) local6(set *addrSet, a netip.Addr) bool {
 	return set.has6(a) || ifc.loopback && ifc.stack.IsLocal(a)
 }
 
-// source picks the address to send from to dst: the one whose prefix holds dst,
-// else the first that is not link-local (or is, if dst is; RFC 6724 rules 1, 2
-// and 8 as far as one interface has a choice).
+// source picks the address to send from to dst: of the same scope, then with the
+// longest prefix in common, then the first (RFC 6724 §5, rules 1, 2 and 8: what
+// is left of them where all addresses are on one interface and none deprecated).
 func (ifc *Interface) source(dst netip.Addr) (netip.Addr, bool) {
 	var best netip.Addr
+	bestRank := -1
+	linkScope := dst.IsLinkLocalUnicast() || dst.IsLinkLocalMulticast() || dst.IsInterfaceLocalMulticast()
 	for _, p := range ifc.addrs.Load().prefixes {
 		a := p.Addr()
 		if a.Is4() != dst.Is4() {
 			continue
 		}
+		rank := commonBits(a, dst)
 		if p.Contains(dst) {
-			return a, true
+			rank += 256
 		}
-		if !best.IsValid() || best.IsLinkLocalUnicast() && !dst.IsLinkLocalUnicast() && !dst.IsLinkLocalMulticast() ||
-			!best.IsLinkLocalUnicast() && a.IsLinkLocalUnicast() && (dst.IsLinkLocalUnicast() || dst.IsLinkLocalMulticast()) {
-			best = a
+		if a.IsLinkLocalUnicast() == linkScope {
+			rank += 512
+		}
+		if rank > bestRank {
+			best, bestRank = a, rank
 		}
 	}
 	return best, best.IsValid()
+}
+
+// commonBits is the length of the prefix that two addresses of a family share.
+func commonBits(a, b netip.Addr) int {
+	x, y := a.As16(), b.As16()
+	for i := range x {
+		if d := x[i] ^ y[i]; d != 0 {
+			return i*8 + bits.LeadingZeros8(d)
+		}
+	}
+	return 128
 }
 
 // transmit sends frames and puts back what the link does not take.
