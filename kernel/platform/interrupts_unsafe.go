@@ -6,68 +6,54 @@ import (
 
 	"osv/kernel/hw/acpi"
 	"osv/kernel/hw/gate"
-	"osv/kernel/hw/mmio"
+	"osv/kernel/hw/intc"
 	"osv/kernel/irq"
-)
-
-// ioapic is one I/O APIC (Intel 82093AA data sheet, §3). Its redirection entries
-// are written by metal, which also masks pins (gate.RoutePin); here they are
-// only composed.
-type ioapic struct {
-	window  unsafe.Pointer
-	gsiBase uint32
-	pins    uint32
-}
-
-const (
-	ioapicBytes   = 0x20
-	ioRegSel      = mmio.Off(0x00)
-	ioWin         = mmio.Off(0x10)
-	ioRegVersion  = 1
-	ioMaxShift    = 16 // version register: index of the last entry
-	redirLow      = 1 << 13
-	redirLevel    = 1 << 15
-	redirDestBits = 56
-
-	msiBase      = 0xfee00000 // SDM vol. 3A §11.11.1
-	msiDestShift = 12
 )
 
 // interrupts hands out lines and knows how each source reaches them.
 type interrupts struct {
-	ioapics   []ioapic
-	overrides []acpi.InterruptOverride
-	pins      map[uint32]bool // GSIs that are in use
+	ctl     *intc.Controller
+	windows map[*intc.IOAPIC]unsafe.Pointer
+	pins    map[uint32]bool // GSIs that are in use
 }
+
+// lockedRegisters is an I/O APIC reached through metal, whose interrupt handlers
+// use the same index register.
+type lockedRegisters struct{ window unsafe.Pointer }
+
+func (r lockedRegisters) Read(reg uint8) uint32     { return gate.IOAPICRead(r.window, reg) }
+func (r lockedRegisters) Write(reg uint8, v uint32) { gate.IOAPICWrite(r.window, reg, v) }
+
+const (
+	ioapicBytes  = 0x20
+	ioapicLegacy = 0xfec00000 // where a PC without firmware tables has it
+)
 
 func (s *System) prepareIRQs() error {
-	s.irqs = &interrupts{pins: map[uint32]bool{}}
-	if s.ACPI == nil {
-		// The one place where a PC has had it since there are IOAPICs.
-		return s.irqs.add(0xfec00000, 0)
+	x := &interrupts{windows: map[*intc.IOAPIC]unsafe.Pointer{}, pins: map[uint32]bool{}}
+	s.irqs = x
+	found := []acpi.IOAPIC{{Addr: ioapicLegacy}}
+	var overrides []acpi.InterruptOverride
+	if s.ACPI != nil {
+		found, overrides = s.ACPI.MADT.IOAPICs, s.ACPI.MADT.Overrides
 	}
-	s.irqs.overrides = s.ACPI.MADT.Overrides
-	for _, io := range s.ACPI.MADT.IOAPICs {
-		if err := s.irqs.add(uint64(io.Addr), io.GSIBase); err != nil {
+	var chips []*intc.IOAPIC
+	for _, f := range found {
+		_, p, err := deviceMapper{}.window(uint64(f.Addr), ioapicBytes)
+		if err != nil {
 			return err
 		}
+		chip, err := intc.NewIOAPIC(lockedRegisters{p}, f.GSIBase)
+		if err != nil {
+			log.Warnf("%v", err)
+			continue
+		}
+		x.windows[chip] = p
+		chips = append(chips, chip)
 	}
-	return nil
-}
-
-func (x *interrupts) add(pa uint64, gsiBase uint32) error {
-	regs, p, err := deviceMapper{}.window(pa, ioapicBytes)
-	if err != nil {
-		return err
-	}
-	regs.Store32(ioRegSel, ioRegVersion)
-	last := regs.Load32(ioWin) >> ioMaxShift & 0xff
-	if last > 239 {
-		log.Warnf("ioapic %#x: claims %d pins; not used", pa, last+1)
-		return nil
-	}
-	x.ioapics = append(x.ioapics, ioapic{p, gsiBase, last + 1})
-	return nil
+	ctl, err := intc.NewController(chips, overrides)
+	x.ctl = ctl
+	return err
 }
 
 // message makes line i of a device and the message that raises it. The first
@@ -75,51 +61,50 @@ func (x *interrupts) add(pa uint64, gsiBase uint32) error {
 // pair k is served by processor k.
 func (x *interrupts) message(i int) (irq.Line, irq.Message, error) {
 	cpu := max(0, i-1) % gate.CPUs()
-	apic := gate.APICID(cpu)
-	if apic > 0xff {
-		return nil, irq.Message{}, fmt.Errorf("cpu %d has APIC ID %d; messages reach 255 without interrupt remapping", cpu, apic)
-	}
 	l, err := newLine(cpu)
 	if err != nil {
 		return nil, irq.Message{}, err
 	}
-	return l, irq.Message{Addr: msiBase | uint64(apic)<<msiDestShift, Data: uint32(l.vector)}, nil
+	m, err := intc.Message(gate.APICID(cpu), l.vector)
+	return l, m, err
 }
 
-// isa makes the line of an ISA interrupt, which PCI pins are routed to by the
-// firmware; a PCI pin is level-triggered, active as the MADT says.
-func (x *interrupts) isa(n uint32) (irq.Line, error) {
-	for _, o := range x.overrides {
-		if uint32(o.IRQ) == n {
-			return x.gsi(o.GSI, o.Trigger == acpi.Edge, o.Polarity == acpi.ActiveLow)
-		}
+// pci makes the line of a PCI pin that firmware routed to an ISA interrupt.
+func (x *interrupts) pci(intLine uint8) (irq.Line, error) {
+	gsi, p, t, err := x.ctl.ResolvePCI(intLine)
+	if err != nil {
+		return nil, err
 	}
-	return x.gsi(n, false, false)
+	return x.gsi(gsi, p, t)
+}
+
+// sci makes the line of the FADT's system control interrupt.
+func (x *interrupts) sci(n uint16) (irq.Line, error) {
+	gsi, p, t := x.ctl.ResolveSCI(n)
+	return x.gsi(gsi, p, t)
 }
 
 // gsi makes the line of a global system interrupt. Two devices on one pin would
 // each have to quiet the other's; the second is refused.
-func (x *interrupts) gsi(n uint32, edge, low bool) (irq.Line, error) {
+func (x *interrupts) gsi(n uint32, p acpi.Polarity, t acpi.Trigger) (irq.Line, error) {
 	if x.pins[n] {
 		return nil, fmt.Errorf("interrupt %d is used by another device", n)
 	}
-	for _, io := range x.ioapics {
-		if n < io.gsiBase || n-io.gsiBase >= io.pins {
-			continue
-		}
-		l, err := newLine(0)
-		if err != nil {
-			return nil, err
-		}
-		entry := uint64(l.vector) | uint64(gate.APICID(0))<<redirDestBits
-		if !edge {
-			entry |= redirLevel
-		}
-		if low {
-			entry |= redirLow
-		}
-		x.pins[n] = true
-		return l, gate.RoutePin(l.vector, io.window, int(n-io.gsiBase), entry)
+	chip, pin, err := x.ctl.Pin(n)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("interrupt %d belongs to no I/O APIC", n)
+	l, err := newLine(0)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.ctl.Route(n, intc.Route{Vector: l.vector, APICID: gate.APICID(0), Polarity: p, Trigger: t}); err != nil {
+		return nil, err
+	}
+	x.pins[n] = true
+	if t == acpi.Level {
+		return l, gate.LevelVector(l.vector, x.windows[chip], pin) // Wait unmasks
+	}
+	x.ctl.Unmask(n)
+	return l, nil
 }

@@ -14,7 +14,8 @@ import (
 type mmioSlot struct {
 	base, size uint64
 	gsi        uint32
-	edge, low  bool
+	polarity   acpi.Polarity
+	trigger    acpi.Trigger
 }
 
 // scanMMIO finds the occupied virtio-mmio slots that the firmware tables
@@ -22,12 +23,11 @@ type mmioSlot struct {
 func (s *System) scanMMIO() []found {
 	var slots []mmioSlot
 	for _, m := range s.Options.MMIO {
-		slots = append(slots, mmioSlot{base: m.Base, size: m.Size, gsi: m.GSI, edge: true})
+		slots = append(slots, mmioSlot{base: m.Base, size: m.Size, gsi: m.GSI, polarity: acpi.ActiveHigh, trigger: acpi.Edge})
 	}
 	if s.ACPI != nil {
 		for _, m := range s.ACPI.VirtioMMIO {
-			slots = append(slots, mmioSlot{m.Base, m.Size, m.Interrupt.GSI,
-				m.Interrupt.Trigger == acpi.Edge, m.Interrupt.Polarity == acpi.ActiveLow})
+			slots = append(slots, mmioSlot{m.Base, m.Size, m.Interrupt.GSI, m.Interrupt.Polarity, m.Interrupt.Trigger})
 		}
 	}
 	sort.Slice(slots, func(i, j int) bool { return slots[i].base < slots[j].base })
@@ -62,7 +62,7 @@ func (s *System) probeMMIO(m mmioSlot) (found, bool) {
 		return found{}, false
 	}
 	open := func(int) (virtio.Transport, []irq.Line, error) {
-		l, err := s.irqs.gsi(m.gsi, m.edge, m.low)
+		l, err := s.irqs.gsi(m.gsi, m.polarity, m.trigger)
 		if err != nil {
 			return nil, nil, err
 		}

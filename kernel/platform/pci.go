@@ -2,10 +2,10 @@ package platform
 
 import (
 	"errors"
-	"fmt"
 
 	"osv/kernel/drivers/virtio"
 	"osv/kernel/hw/acpi"
+	"osv/kernel/hw/gate"
 	"osv/kernel/hw/mmio"
 	"osv/kernel/hw/pci"
 	"osv/kernel/hw/pio"
@@ -22,12 +22,12 @@ func (portMapper) MapPorts(base uint16, size uint32) (mmio.Space, error) { retur
 func (s *System) scanPCI() []found {
 	cfg, roots, err := s.pciConfig()
 	if err != nil {
-		log.Infof("pci: %v", err)
+		log.Infof("no PCI: %v", err)
 		return nil
 	}
-	res := pci.Scan(cfg, pci.Options{Roots: roots})
+	res := pci.Scan(cfg, pci.Options{Roots: roots, RAM: ramRanges()})
 	for _, w := range res.Warnings {
-		log.Warnf("pci: %v", w)
+		log.Warnf("%v", w)
 	}
 	var out []found
 	for _, d := range res.Devices {
@@ -48,13 +48,16 @@ func (s *System) pciConfig() (pci.Config, []pci.Root, error) {
 		for _, h := range s.ACPI.HostBridges {
 			roots = append(roots, rootOf(h))
 		}
-		regions := ecamRegions(s.ACPI)
+		var regions []pci.Region
+		for _, e := range s.ACPI.ECAMs() {
+			regions = append(regions, pci.Region(e))
+		}
 		if len(regions) > 0 {
 			cfg, err := pci.NewECAM(deviceMapper{}, regions)
 			if err == nil {
 				return cfg, roots, nil
 			}
-			log.Warnf("pci: ECAM: %v; the configuration ports are used instead", err)
+			log.Warnf("%v; the configuration ports are used instead", err)
 		}
 	}
 	ports, err := pio.New(pci.ConfigPorts, pci.ConfigPortsLen)
@@ -65,31 +68,16 @@ func (s *System) pciConfig() (pci.Config, []pci.Root, error) {
 	return cfg, roots, err
 }
 
-// ecamRegions are those of the MCFG, else of host bridges that name one.
-func ecamRegions(t *acpi.Tables) []pci.Region {
-	var out []pci.Region
-	for _, e := range t.MCFG {
-		out = append(out, pci.Region(e))
-	}
-	if len(out) > 0 {
-		return out
-	}
-	for _, h := range t.HostBridges {
-		if h.ConfigBase != 0 {
-			end := uint8(255)
-			for _, w := range h.Windows {
-				if w.Kind == acpi.WindowBus && w.Size > 0 {
-					end = uint8(w.Base + w.Size - 1)
-				}
-			}
-			out = append(out, pci.Region{Base: h.ConfigBase, Segment: h.Segment, StartBus: h.Bus, EndBus: end})
-		}
-	}
-	return out
-}
-
+// rootOf passes on what firmware says of a host bridge: its bus and the windows
+// that BARs without an address may be given.
 func rootOf(h acpi.HostBridge) pci.Root {
 	r := pci.Root{Segment: h.Segment, Bus: h.Bus}
+	for _, w := range h.Windows {
+		if w.Kind != acpi.WindowBus {
+			r.Windows = append(r.Windows, pci.Window{Range: pci.Range{Base: w.Base, Size: w.Size},
+				IO: w.Kind == acpi.WindowIO, Prefetchable: w.Prefetchable})
+		}
+	}
 	return r
 }
 
@@ -158,13 +146,22 @@ func (s *System) pciLines(d *pci.Device, n int) (lines []irq.Line, msix bool, er
 	case err != nil && !errors.Is(err, pci.ErrNoMSIX):
 		log.Warnf("pci %v: %v; its pin is used", d.Addr, err)
 	}
-	if d.IntPin == 0 || d.IntLine == 0 || d.IntLine == 0xff {
-		return nil, false, fmt.Errorf("no usable interrupt: no MSI-X, pin %d, line %d", d.IntPin, d.IntLine)
+	if d.IntPin == 0 {
+		return nil, false, errors.New("no interrupt: neither MSI-X nor a pin")
 	}
 	d.SetINTx(true)
-	l, err := s.irqs.isa(uint32(d.IntLine))
+	l, err := s.irqs.pci(d.IntLine)
 	if err != nil {
 		return nil, false, err
 	}
 	return []irq.Line{l}, false, nil
+}
+
+// ramRanges is where no BAR may be.
+func ramRanges() []pci.Range {
+	var out []pci.Range
+	for _, r := range gate.RAM() {
+		out = append(out, pci.Range{Base: r.Start, Size: r.End - r.Start})
+	}
+	return out
 }

@@ -96,7 +96,7 @@ func (s *System) watchFixedButton(f *acpi.FADT) {
 	if ctl, err := pio.New(uint16(f.PM1aControl.Addr), 2); err == nil && ctl.Load16(0)&pm1ControlSCI == 0 && f.SMICommand != 0 && f.ACPIEnable != 0 {
 		pio.Out8(uint16(f.SMICommand), f.ACPIEnable)
 	}
-	l, err := s.irqs.isa(uint32(f.SCI))
+	l, err := s.irqs.sci(f.SCI)
 	if err != nil {
 		log.Warnf("power button: %v", err)
 		return
@@ -127,7 +127,7 @@ func (s *System) watchGED() {
 		return
 	}
 	in := g.Interrupts[0]
-	l, err := s.irqs.gsi(in.GSI, in.Trigger == acpi.Edge, in.Polarity == acpi.ActiveLow)
+	l, err := s.irqs.gsi(in.GSI, in.Polarity, in.Trigger)
 	if err != nil {
 		log.Warnf("power button: %v", err)
 		return

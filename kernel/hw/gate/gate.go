@@ -72,6 +72,21 @@ func Memory() MemoryInfo {
 	return MemoryInfo{uint64(w[0]) * phys.FrameSize, uint64(w[1]) * phys.FrameSize, uint64(w[2]) * phys.FrameSize, uint64(w[3])}
 }
 
+// Range is a range of physical addresses.
+type Range struct{ Start, End uint64 }
+
+// RAM lists the machine's memory as the loader described it.
+func RAM() []Range {
+	var out []Range
+	for i := 0; ; i++ {
+		lo, hi, ok := boot.RAM(i)
+		if !ok {
+			return out
+		}
+		out = append(out, Range{uint64(lo), uint64(hi)})
+	}
+}
+
 // Frames returns the physical address of n bytes (rounded up to frames) of
 // zeroed contiguous memory aligned to align bytes, and a view of it.
 func Frames(n, align int) (pa uint64, b []byte, err error) {
@@ -121,12 +136,21 @@ func AllocVector(i int) (uint8, error) {
 // FreeVector gives a vector back.
 func FreeVector(v uint8) { call(shim.CallIRQFree, uintptr(v), 0, 0) }
 
-// RoutePin programs the redirection entry of a pin of the IOAPIC mapped at window
-// to raise v. A level-triggered pin (bit 15) is masked from when it fires until
-// the next WaitVector.
-func RoutePin(v uint8, window unsafe.Pointer, pin int, entry uint64) error {
-	r, _, _ := syscall.RawSyscall6(shim.CallIRQRoute, uintptr(v), uintptr(window), uintptr(pin), uintptr(entry), 0, 0)
-	return errno(r)
+// LevelVector says that v comes from a level-triggered pin of the IOAPIC mapped at
+// window. The pin is masked whenever it fires, until the next WaitVector.
+func LevelVector(v uint8, window unsafe.Pointer, pin int) error {
+	return errno(call(shim.CallIRQLevel, uintptr(v), uintptr(window), uintptr(pin)))
+}
+
+// IOAPICRead and IOAPICWrite reach a register of the IOAPIC mapped at window, in
+// turn with the interrupt handlers that mask its pins.
+func IOAPICRead(window unsafe.Pointer, reg uint8) uint32 {
+	return uint32(call(shim.CallIOAPIC, uintptr(window), uintptr(reg), 0))
+}
+
+// IOAPICWrite writes a register; see IOAPICRead.
+func IOAPICWrite(window unsafe.Pointer, reg uint8, v uint32) {
+	syscall.RawSyscall6(shim.CallIOAPIC, uintptr(window), uintptr(reg), 1, uintptr(v), 0, 0)
 }
 
 // ErrBusy is returned by WaitVector where another goroutine waits already.

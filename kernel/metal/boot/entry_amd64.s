@@ -37,6 +37,7 @@ TEXT ·high(SB),NOSPLIT|NOFRAME,$0
 	TESTL	$1, BX
 	JNE	ok
 	LEAQ	·noFSGSBase(SB), SI
+say:
 	MOVL	$0x3f8, DX
 next:
 	MOVB	(SI), AX
@@ -56,6 +57,15 @@ ok:
 	MOVQ	CR4, AX
 	ORQ	$0x10000, AX	// FSGSBASE
 	MOVQ	AX, CR4
+	// .bss up to here must be RAM; what follows is checked in Go.
+	LEAQ	·bootStacks(SB), AX
+	ADDQ	$81912, AX
+	MOVQ	$0x5af0a505, BX
+	MOVQ	BX, (AX)
+	MOVQ	(AX), CX
+	LEAQ	·noRAM(SB), SI
+	CMPQ	BX, CX
+	JNE	say
 	// The boot processor's trap stacks are static. The first of them serves now.
 	LEAQ	·bootStacks(SB), AX
 	ADDQ	$16383, AX
@@ -89,6 +99,15 @@ DATA ·noFSGSBase+40(SB)/8, $"ID.7.EBX"
 DATA ·noFSGSBase+48(SB)/8, $" bit 0)\n"
 DATA ·noFSGSBase+56(SB)/8, $"\x00\x00\x00\x00\x00\x00\x00\x00"
 GLOBL ·noFSGSBase(SB), RODATA|NOPTR, $64
+
+DATA ·noRAM+0(SB)/8, $"osv: too"
+DATA ·noRAM+8(SB)/8, $" little "
+DATA ·noRAM+16(SB)/8, $"memory: "
+DATA ·noRAM+24(SB)/8, $"RAM ends"
+DATA ·noRAM+32(SB)/8, $" inside "
+DATA ·noRAM+40(SB)/8, $"the imag"
+DATA ·noRAM+48(SB)/8, $"e\n\x00\x00\x00\x00\x00\x00"
+GLOBL ·noRAM(SB), RODATA|NOPTR, $56
 
 // apHigh is where a further processor arrives: long mode, its own stack, RDI =
 // its *cpu.CPU.

@@ -1,5 +1,7 @@
 package boot
 
+//go:generate sh -c "cd stub32 && go run gen.go"
+
 import (
 	"osv/kernel/metal/arch"
 	"osv/kernel/metal/klog"
@@ -109,4 +111,12 @@ func add(lo, hi uintptr) {
 		lo += phys.FrameSize
 	}
 	phys.AddRange(lo, hi)
+}
+
+// RAM returns the i-th range of RAM, page-aligned inwards.
+func RAM(i int) (start, end uintptr, ok bool) {
+	if i >= ranges {
+		return 0, 0, false
+	}
+	return ram[i].start, ram[i].end, true
 }

@@ -65,11 +65,14 @@ func Init(firstTSC uint64) {
 		// Nothing to measure against. A plausible rate keeps timers working.
 		hz, source = 1000000000, FromNothing
 	}
-	mul, _ = bits.Div64(0, nsPerSec<<32, hz)
+	mul = nsPerTick(hz)
 	if s := readRTC(); s != 0 {
 		wallNS = s*nsPerSec - uint64(Now())
 	}
 }
+
+// nsPerTick is the factor of a TSC rate, 32.32 fixed point.
+func nsPerTick(hz uint64) uint64 { return nsPerSec << 32 / hz }
 
 // Hz is the rate of the TSC, From how it was learnt.
 func Hz() uint64   { return hz }
@@ -87,20 +90,24 @@ func ToNS(ticks uint64) uint64 {
 	return hi<<32 | lo>>32
 }
 
-// TSCAt is the TSC value at which Now will be ns.
+// TSCAt is the first TSC value at which Now is at least ns: the exact inverse of
+// ToNS, so that a timer set for it does not fire before its time as Now tells it.
+// It saturates.
 func TSCAt(ns int64) uint64 {
 	if ns <= 0 {
 		return start
 	}
-	hi, lo := bits.Mul64(uint64(ns), hz)
-	if hi >= nsPerSec {
+	// ⌈ns << 32 / mul⌉
+	hi, lo := uint64(ns)>>32, uint64(ns)<<32
+	lo, carry := bits.Add64(lo, mul-1, 0)
+	if hi += carry; hi >= mul {
 		return ^uint64(0)
 	}
-	q, _ := bits.Div64(hi, lo, nsPerSec)
+	q, _ := bits.Div64(hi, lo, mul)
 	if start+q < q {
 		return ^uint64(0)
 	}
-	return start + q + 1
+	return start + q
 }
 
 // Spin waits for ns nanoseconds.
@@ -157,12 +164,17 @@ func fromHypervisor() (uint64, Source) {
 	if m == 0 {
 		return 0, 0
 	}
-	// ns = ticks<<shift * m >> 32, so hz = 1e9<<32 / m >> shift.
-	q, _ := bits.Div64(0, nsPerSec<<32, m)
-	if sh >= 0 {
-		return q >> uint(sh), FromKVM
+	return kvmHz(m, sh), FromKVM
+}
+
+// kvmHz is the rate that kvmclock's factor stands for: ns = ticks<<shift * m >> 32,
+// so hz = 1e9<<32 / m >> shift.
+func kvmHz(m uint64, shift int8) uint64 {
+	q := nsPerSec << 32 / m
+	if shift >= 0 {
+		return q >> uint(shift)
 	}
-	return q << uint(-sh), FromKVM
+	return q << uint(-shift)
 }
 
 // fromCPUID uses leaf 0x15 where it also states the crystal's rate.

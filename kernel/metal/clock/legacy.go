@@ -78,28 +78,33 @@ func readRTC() uint64 {
 			arch.Pause()
 		}
 		b := rtc(rtcStatusB)
-		s, m, h, d, mon, y := rtc(0), rtc(2), rtc(4), rtc(7), rtc(8), rtc(9)
-		pm := h&0x80 != 0
-		h &^= 0x80
-		if b&rtcBinary == 0 {
-			s, m, h, d, mon, y = bcd(s), bcd(m), bcd(h), bcd(d), bcd(mon), bcd(y)
-		}
-		if b&rtc24h == 0 {
-			h %= 12
-			if pm {
-				h += 12
-			}
-		}
-		if s > 60 || m > 59 || h > 23 || d == 0 || d > 31 || mon == 0 || mon > 12 || y > 99 {
-			return 0
-		}
-		t := daysSinceEpoch(2000+y, mon, d)*86400 + h*3600 + m*60 + s
+		t := rtcTime(b, rtc(0), rtc(2), rtc(4), rtc(7), rtc(8), rtc(9))
 		if t == prev {
-			return t
+			return t // also where it is 0: nonsense
 		}
 		prev = t
 	}
 	return 0
+}
+
+// rtcTime makes Unix seconds of the chip's registers, read with status B; 0 of
+// nonsense.
+func rtcTime(statusB, s, m, h, d, mon, y uint64) uint64 {
+	pm := h&0x80 != 0
+	h &^= 0x80
+	if statusB&rtcBinary == 0 {
+		s, m, h, d, mon, y = bcd(s), bcd(m), bcd(h), bcd(d), bcd(mon), bcd(y)
+	}
+	if statusB&rtc24h == 0 {
+		h %= 12
+		if pm {
+			h += 12
+		}
+	}
+	if s > 60 || m > 59 || h > 23 || d == 0 || d > 31 || mon == 0 || mon > 12 || y > 99 {
+		return 0
+	}
+	return daysSinceEpoch(2000+y, mon, d)*86400 + h*3600 + m*60 + s
 }
 
 func bcd(v uint64) uint64 { return v>>4*10 + v&15 }

@@ -16,7 +16,7 @@ import (
 var (
 	mu       cpu.SpinLock
 	key      [8]uint32
-	block    [16]uint32 // last output of chacha
+	block    [16]uint32 // last output of stir
 	counter  uint64     // blocks made; keeps blocks distinct under one key
 	hardware bool       // seeded by RDSEED or RDRAND
 	mixed    bool       // seeded by a device
@@ -53,7 +53,7 @@ func Init() bool {
 func absorb(v uint64) {
 	key[0] ^= uint32(v)
 	key[1] ^= uint32(v >> 32)
-	chacha()
+	stir()
 	for i := range key {
 		key[i] = block[i]
 	}
@@ -80,7 +80,7 @@ func Fill(p, n uintptr) {
 		var out [8]uint32
 		mu.Lock()
 		counter++
-		chacha()
+		stir()
 		for i := range key { // the first half replaces the key, the second goes out
 			key[i], out[i] = block[i], block[i+8]
 		}
@@ -93,12 +93,19 @@ func Fill(p, n uintptr) {
 	}
 }
 
-// chacha computes one block of the key stream into block.
-func chacha() {
-	in := [16]uint32{0x61707865, 0x3320646e, 0x79622d32, 0x6b206574,
+// stir computes the next output block under the key. What would be the nonce
+// carries the time, for what little that adds.
+func stir() {
+	block = [16]uint32{0x61707865, 0x3320646e, 0x79622d32, 0x6b206574,
 		key[0], key[1], key[2], key[3], key[4], key[5], key[6], key[7],
 		uint32(counter), uint32(counter >> 32), uint32(arch.ReadTSC()), 0}
-	x := in
+	chacha(&block)
+}
+
+// chacha replaces the initial state of a ChaCha20 block by the block (RFC 8439
+// §2.3).
+func chacha(s *[16]uint32) {
+	x := *s
 	for range 10 {
 		quarter(&x[0], &x[4], &x[8], &x[12])
 		quarter(&x[1], &x[5], &x[9], &x[13])
@@ -109,8 +116,8 @@ func chacha() {
 		quarter(&x[2], &x[7], &x[8], &x[13])
 		quarter(&x[3], &x[4], &x[9], &x[14])
 	}
-	for i := range block {
-		block[i] = x[i] + in[i]
+	for i := range s {
+		s[i] += x[i]
 	}
 }
 

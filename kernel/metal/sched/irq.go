@@ -29,7 +29,6 @@ const (
 	ioWin      = 0x10
 	ioRedirect = 0x10 // register number of entry 0, low half
 	ioMasked   = 1 << 16
-	ioLevel    = 1 << 15
 )
 
 // AllocVector reserves a vector delivered to processor target; 0 if all are used.
@@ -53,27 +52,27 @@ func FreeVector(v uint32) {
 	sleep.Unlock()
 }
 
-// RoutePin programs the redirection entry of an IOAPIC pin for vector v. All
-// accesses to an IOAPIC's index register are made here, under one lock. A
-// level-triggered pin starts masked: the first IRQWait unmasks it.
-func RoutePin(v uint32, ioapic uintptr, pin uint32, entry uint64) {
-	level := entry&ioLevel != 0
-	if level {
-		entry |= ioMasked
-	}
+// SetLevel makes v a level-triggered line behind an IOAPIC pin, which is masked
+// now; the first IRQWait unmasks it.
+func SetLevel(v uint32, ioapic uintptr, pin uint32) {
 	sleep.Lock()
-	ioWrite(ioapic, ioRedirect+2*pin, ioMasked)
-	ioWrite(ioapic, ioRedirect+2*pin+1, uint32(entry>>32))
-	ioWrite(ioapic, ioRedirect+2*pin, uint32(entry))
-	if level {
-		lines[v].ioapic, lines[v].pin, lines[v].masked = ioapic, pin, 1
-	}
+	lines[v].ioapic, lines[v].pin, lines[v].masked = ioapic, pin, 1
 	sleep.Unlock()
 }
 
-func ioWrite(ioapic uintptr, reg, v uint32) {
+// IOAPIC reads (write false) or writes a register of an IOAPIC. All accesses to
+// its index register are made under one lock, since handlers mask pins.
+func IOAPIC(ioapic uintptr, reg uint32, write bool, v uint32) uint32 {
+	sleep.Lock()
 	atomic.StoreUint32(arch.U32(ioapic+ioRegSel), reg)
-	atomic.StoreUint32(arch.U32(ioapic+ioWin), v)
+	w := arch.U32(ioapic + ioWin)
+	if write {
+		atomic.StoreUint32(w, v)
+	} else {
+		v = atomic.LoadUint32(w)
+	}
+	sleep.Unlock()
+	return v
 }
 
 func setMask(l *line, mask bool) {

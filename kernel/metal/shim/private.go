@@ -18,7 +18,8 @@ const (
 	CallNop        = callBase + iota - 1
 	CallIRQAlloc   // (processor) → vector
 	CallIRQFree    // (vector)
-	CallIRQRoute   // (vector, IOAPIC window, pin, redirection entry)
+	CallIRQLevel   // (vector, IOAPIC window, pin): masked until the first wait
+	CallIOAPIC     // (window, register, write, value) → value
 	CallIRQWait    // (vector); blocks
 	CallIRQRaise   // (vector)
 	CallFrames     // (count, alignment in frames) → physical address
@@ -52,12 +53,14 @@ func private(c *cpu.CPU, t *sched.Thread, nr uintptr) {
 		} else {
 			sched.FreeVector(uint32(a))
 		}
-	case CallIRQRoute:
-		if !deviceVector(a) || d > 239 {
+	case CallIRQLevel:
+		if !deviceVector(a) {
 			r = eINVAL
 		} else {
-			sched.RoutePin(uint32(a), b, uint32(d), uint64(f.R10))
+			sched.SetLevel(uint32(a), b, uint32(d))
 		}
+	case CallIOAPIC:
+		r = uintptr(sched.IOAPIC(a, uint32(b), d != 0, uint32(f.R10)))
 	case CallIRQWait:
 		if deviceVector(a) {
 			sched.IRQWait(c, uint32(a))

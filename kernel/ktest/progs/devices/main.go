@@ -1,11 +1,15 @@
 // Command devices boots with one of each virtio device, on every transport, and
 // says what was found. The power button ends it.
 //
-//boot:net user
 //boot:disk 8M
 //boot:want ^devices: 1 links, 1 disks, 1 random
 //boot:want ^devices: powered by S5
 //boot:append --verbose
+//boot:test msix
+//boot:net user
+//boot:test intx
+//boot:machine q35,pc
+//boot:net user,nomsix
 package main
 
 import (

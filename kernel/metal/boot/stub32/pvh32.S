@@ -20,6 +20,10 @@ part2:
 	lea	4095+8(%ebp,%eax), %edi	# 8 = pop + LEAQ
 	and	$~4095, %edi		# EDI = 7 pages: PML4, low PDPT, high PDPT, 4 PDs
 	mov	%ebx, %esi		# ESI = start info, kept
+	lea	7*4096-4(%edi), %eax	# is there RAM where the image wants it?
+	movl	$0x05f0a59a, (%eax)
+	cmpl	$0x05f0a59a, (%eax)
+	jne	noram
 	mov	%edi, %ebx		# EBX = PML4
 	xor	%eax, %eax
 	mov	$7*1024, %ecx
@@ -63,6 +67,19 @@ part2:
 	pushl	$8
 	push	%eax
 	lret
+noram:	lea	text-1b(%ebp), %esi
+	mov	$0x3f8, %dx
+4:	lodsb
+	test	%al, %al
+	je	5f
+	out	%al, %dx
+	jmp	4b
+5:	mov	$103, %al		# shim.StatusBoot
+	out	%al, $0xf4
+	cli
+	hlt
+	jmp	5b
+text:	.asciz	"osv: too little memory: RAM ends inside the kernel image\n"
 	.balign 8
 gdt:	.quad	0
 	.quad	0x00af9b000000ffff	# 0x08: code, 64-bit

@@ -1,0 +1,190 @@
+// Command blk reads and writes a virtio disk at random, 4 KiB to 1 MiB a
+// request, 64 requests at a time, 1 GiB in total, and compares each byte read
+// with a model. Errors that the host injects must surface as errors, and nothing
+// that was acknowledged may differ.
+//
+//boot:want ^blk: ok
+//boot:timeout 180s
+//boot:test plain
+//boot:disk 64M
+//boot:test eio
+//boot:disk 64M,eio=write_aio@8192,eio=read_aio@20480
+//boot:append errors
+//boot:want ^blk: [1-9]\d* errors
+//boot:machine q35,microvm
+//boot:cpus 1,2
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+
+	"osv/kernel/drivers/virtioblk"
+	"osv/kernel/platform"
+)
+
+const (
+	block    = 4096
+	maxBytes = 1 << 20
+	depth    = 64
+	total    = 1 << 30
+)
+
+// model is what the disk must hold: for each block the generation written last,
+// from which its bytes follow. unknown marks blocks whose write failed: either
+// the old or the new contents may be there, so they are not compared until they
+// are written again.
+type model struct {
+	mu      sync.Mutex
+	gen     []uint32
+	busy    []bool // a request is in flight on the block
+	unknown []bool
+}
+
+func fill(b []byte, blk int, gen uint32) {
+	x := uint64(blk)<<32 | uint64(gen)
+	for i := 0; i < len(b); i += 8 {
+		x = x*6364136223846793005 + 1442695040888963407
+		binary.LittleEndian.PutUint64(b[i:], x)
+	}
+	if gen == 0 {
+		clear(b) // a fresh disk
+	}
+}
+
+// claim picks a random extent that no other request touches.
+func (m *model) claim(r *rand.Rand) (first, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for {
+		n = 1 + int(r.ExpFloat64()*12)
+		n = min(n, maxBytes/block)
+		first = r.IntN(len(m.gen) - n + 1)
+		if !slices.Contains(m.busy[first:first+n], true) {
+			for i := range n {
+				m.busy[first+i] = true
+			}
+			return first, n
+		}
+	}
+}
+
+func (m *model) release(first, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range n {
+		m.busy[first+i] = false
+	}
+}
+
+type tally struct {
+	mu            sync.Mutex
+	bytes, failed int
+}
+
+func (t *tally) add(n int, failed bool) (done bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bytes += n
+	if failed {
+		t.failed++
+	}
+	return t.bytes >= total
+}
+
+func main() {
+	s := platform.Start()
+	injected := len(os.Args) > 1 && os.Args[1] == "errors"
+	if len(s.Disks) == 0 {
+		fmt.Println("blk: no disk")
+		os.Exit(1)
+	}
+	d := s.Disks[len(s.Disks)-1]
+	blocks := int(d.Size() / block)
+	m := &model{gen: make([]uint32, blocks), busy: make([]bool, blocks), unknown: make([]bool, blocks)}
+	seed := rand.Uint64()
+	fmt.Printf("blk: %d MiB, %d queues, depth %d, seed %#x\n", d.Size()>>20, d.Queues(), depth, seed)
+	var t tally
+	var wg sync.WaitGroup
+	for w := range depth {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(w)))
+			buf, want := make([]byte, maxBytes), make([]byte, block)
+			for {
+				first, n := m.claim(r)
+				var err error
+				if r.IntN(3) == 0 {
+					err = m.write(d, buf, first, n)
+				} else {
+					err = m.read(d, buf, want, first, n)
+				}
+				m.release(first, n)
+				if err != nil && !expected(err, injected) {
+					fmt.Println("blk:", err)
+					os.Exit(1)
+				}
+				if t.add(n*block, err != nil) {
+					return
+				}
+				if r.IntN(200) == 0 {
+					if err := d.Flush(); err != nil {
+						fmt.Println("blk: flush:", err)
+						os.Exit(1)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	fmt.Printf("blk: %d errors\n", t.failed)
+	if injected == (t.failed == 0) {
+		fmt.Println("blk: injected errors:", injected)
+		os.Exit(1)
+	}
+	fmt.Printf("blk: ok, %d MiB\n", t.bytes>>20)
+}
+
+// expected says whether err is what an injected EIO looks like.
+func expected(err error, injected bool) bool {
+	var e *virtioblk.Error
+	return injected && errors.As(err, &e) && errors.Is(err, virtioblk.ErrIO)
+}
+
+func (m *model) write(d *virtioblk.Device, buf []byte, first, n int) error {
+	for i := range n {
+		fill(buf[i*block:(i+1)*block], first+i, m.gen[first+i]+1)
+	}
+	_, err := d.WriteAt(buf[:n*block], int64(first)*block)
+	for i := range n {
+		m.gen[first+i]++
+		m.unknown[first+i] = err != nil
+	}
+	return err
+}
+
+func (m *model) read(d *virtioblk.Device, buf, want []byte, first, n int) error {
+	_, err := d.ReadAt(buf[:n*block], int64(first)*block)
+	if err != nil {
+		return err
+	}
+	for i := range n {
+		if m.unknown[first+i] {
+			continue
+		}
+		fill(want, first+i, m.gen[first+i])
+		if got := buf[i*block : (i+1)*block]; string(got) != string(want) {
+			k := 0
+			for got[k] == want[k] {
+				k++
+			}
+			fmt.Printf("blk: block %d differs at byte %d: %#x, want %#x (generation %d)\n", first+i, k, got[k], want[k], m.gen[first+i])
+			os.Exit(1)
+		}
+	}
+	return nil
+}
