@@ -40,7 +40,7 @@ func newHost(t testing.TB, caps pkt.Caps, cfg IfConfig) *host {
 		t.Fatal(err)
 	}
 	seq := uint64(0)
-	h.stack, err = New(Config{Clock: h.clk, Mem: &h.mem, Manual: true, Random: func() uint64 { seq += 0x9e3779b97f4a7c15; return seq }, Log: t.Logf})
+	h.stack, err = New(Config{Clock: h.clk, Mem: &h.mem, Manual: true, SlowPath: 64, Random: func() uint64 { seq += 0x9e3779b97f4a7c15; return seq }, Log: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
