@@ -20,10 +20,22 @@ import (
 
 	"osv/appliances/memcached/options"
 	"osv/appliances/memcached/server"
+	"osv/kernel/platform"
 )
 
+// machine is the guest that this program is the kernel of; nil where it runs as a
+// process.
+var machine *platform.System
+
 func main() {
-	os.Exit(run(os.Args[1:]))
+	if platform.Booted() {
+		machine = platform.Start() // leaves our own arguments in os.Args
+	}
+	args := os.Args[1:]
+	if machine != nil { // the default there; a later -engine wins
+		args = append([]string{"-engine=" + string(options.Channel)}, args...)
+	}
+	os.Exit(run(args))
 }
 
 // run is main with an exit status.
@@ -91,5 +103,9 @@ type stoppableHost interface {
 
 // newHost chooses what to run on.
 func newHost(o options.Options) (stoppableHost, func() error, error) {
+	if machine != nil {
+		b, err := newBooted(machine, runtime.NumCPU())
+		return b, func() error { return nil }, err
+	}
 	return server.NewHosted(o, runtime.GOMAXPROCS(0)), func() error { return nil }, nil
 }

@@ -35,6 +35,7 @@ type System struct {
 	Disks   []*virtioblk.Device // in the order found: blk0, blk1, …
 	Random  int                 // devices that seed the generator
 
+	net   *network
 	irqs  *interrupts
 	start time.Time
 }

@@ -21,7 +21,7 @@ const maxQueues = 256
 
 // channelUDP answers UDP datagrams to host and port in the receive loops.
 func (s *Server) channelUDP(host string, port int) error {
-	addr := netip.IPv6Unspecified()
+	var addr netip.Addr // any, of either family
 	if host != "" {
 		var err error
 		if addr, err = netip.ParseAddr(host); err != nil {

@@ -232,3 +232,17 @@ func InterruptLatency(n int) float64 {
 	defer FreeVector(v)
 	return latency(v, n)
 }
+
+// MapAnonymous reserves n bytes of demand-zero memory outside the Go heap, mapped
+// with 2 MiB pages where there is plenty. Unmap ends it; Discard gives its frames
+// back and keeps the range.
+func MapAnonymous(n int) ([]byte, error) {
+	return syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+}
+
+// Unmap ends a range that MapAnonymous returned.
+func Unmap(b []byte) error { return syscall.Munmap(b) }
+
+// Discard makes b, whole frames of such a range, read as zero and gives its
+// frames back.
+func Discard(b []byte) error { return syscall.Madvise(b, syscall.MADV_DONTNEED) }

@@ -63,19 +63,46 @@ func Halt()
 func RandomSeed() (v uint64, ok bool)
 func RandomWord() (v uint64, ok bool)
 
-// Byte, U16, U32, U64 and Ptr view the memory at an address. The caller knows
-// that it is mapped, or accepts the page fault.
-func Byte(a uintptr) *uint8  { return (*uint8)(unsafe.Pointer(a)) }
-func U16(a uintptr) *uint16  { return (*uint16)(unsafe.Pointer(a)) }
-func U32(a uintptr) *uint32  { return (*uint32)(unsafe.Pointer(a)) }
-func U64(a uintptr) *uint64  { return (*uint64)(unsafe.Pointer(a)) }
+// Byte, U16, U32, U64, Ptr and I64 view the memory at an address. The caller
+// knows that it is mapped, or accepts the page fault. Addresses are what they are
+// and belong to no Go object, hence nocheckptr, which matters in hosted tests only.
+//
+//go:nocheckptr
+func Byte(a uintptr) *uint8 { return (*uint8)(unsafe.Pointer(a)) }
+
+// U16 is explained at Byte.
+//
+//go:nocheckptr
+func U16(a uintptr) *uint16 { return (*uint16)(unsafe.Pointer(a)) }
+
+// U32 is explained at Byte.
+//
+//go:nocheckptr
+func U32(a uintptr) *uint32 { return (*uint32)(unsafe.Pointer(a)) }
+
+// U64 is explained at Byte.
+//
+//go:nocheckptr
+func U64(a uintptr) *uint64 { return (*uint64)(unsafe.Pointer(a)) }
+
+// Ptr is explained at Byte.
+//
+//go:nocheckptr
 func Ptr(a uintptr) *uintptr { return (*uintptr)(unsafe.Pointer(a)) }
-func I64(a uintptr) *int64   { return (*int64)(unsafe.Pointer(a)) }
+
+// I64 is explained at Byte.
+//
+//go:nocheckptr
+func I64(a uintptr) *int64 { return (*int64)(unsafe.Pointer(a)) }
 
 // Zero clears n bytes at a.
+//
+//go:nocheckptr
 func Zero(a, n uintptr) { clear(unsafe.Slice((*byte)(unsafe.Pointer(a)), n)) }
 
 // Copy copies n bytes from src to dst, which do not overlap.
+//
+//go:nocheckptr
 func Copy(dst, src, n uintptr) {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(dst)), n), unsafe.Slice((*byte)(unsafe.Pointer(src)), n))
 }

@@ -11,26 +11,52 @@ const (
 	pitLatch0   = 0x00
 )
 
-// fromPIT times the TSC against 10 ms of PIT counter 0. It reads the counter
-// itself, since microvm has no port 0x61 to gate counter 2 with.
+// fromPIT times the TSC against PIT counter 0. It reads the counter itself, since
+// microvm has no port 0x61 to gate counter 2 with.
+//
+// A host that stops the vCPU for longer than the 55 ms in which the counter wraps
+// makes the rate come out too high, never too low. So windows are measured until
+// the two lowest agree, and the lowest counts.
 func fromPIT() (uint64, Source) {
 	arch.Out8(pitControl, pitMode2)
 	arch.Out8(pitCounter0, 0xff)
 	arch.Out8(pitCounter0, 0xff)
-	c0, t0, ok := readPIT()
-	if !ok {
-		return 0, 0
-	}
-	for tries := 0; tries < 100000; tries++ {
-		c1, t1, ok := readPIT()
-		if !ok {
+	lowest, second := ^uint64(0), ^uint64(0)
+	for try := 0; try < pitTries; try++ {
+		f := window()
+		switch {
+		case f == 0:
 			return 0, 0
+		case f < lowest:
+			lowest, second = f, lowest
+		case f < second:
+			second = f
 		}
-		if n := uint64(c0-c1) & 0xffff; n >= pitHz/100 {
-			return (t1 - t0) * pitHz / n, FromPIT
+		if try > 0 && second-lowest < lowest/pitAgree {
+			break
 		}
 	}
-	return 0, 0 // the counter stands still: there is no PIT
+	return lowest, FromPIT
+}
+
+const (
+	pitWindow = pitHz / 200 // 5 ms
+	pitTries  = 12
+	pitAgree  = 1000 // two windows agree within a thousandth
+)
+
+// window measures the TSC's rate once, 0 where the counter stands still.
+func window() uint64 {
+	c0, t0, ok := readPIT()
+	for tries := 0; ok && tries < 100000; tries++ {
+		var c1 uint16
+		var t1 uint64
+		c1, t1, ok = readPIT()
+		if n := uint64(c0-c1) & 0xffff; n >= pitWindow {
+			return (t1 - t0) * pitHz / n
+		}
+	}
+	return 0
 }
 
 // readPIT returns the counter and the TSC at the moment it was latched, choosing

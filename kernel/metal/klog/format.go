@@ -1,6 +1,10 @@
 package klog
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"osv/kernel/metal/arch"
+)
 
 // Line builds one line of output on the caller's stack. The zero value is empty.
 // It truncates at its size; a kernel message is one line.
@@ -18,7 +22,7 @@ func (l *Line) Str(s string) *Line {
 // Bytes appends the n bytes at p.
 func (l *Line) Bytes(p, n uintptr) *Line {
 	for i := uintptr(0); i < n && l.n < len(l.buf); i++ {
-		l.buf[l.n] = *(*byte)(unsafe.Pointer(p + i))
+		l.buf[l.n] = *arch.Byte(p + i)
 		l.n++
 	}
 	return l

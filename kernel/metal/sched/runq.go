@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"osv/kernel/metal/arch"
 	"osv/kernel/metal/clock"
 	"osv/kernel/metal/cpu"
 )
@@ -25,6 +26,8 @@ var (
 	armed  [cpu.Max]int64  // deadline its timer is set for, 0 = off
 	slice  [cpu.Max]int64  // end of the running thread's slice, 0 = none
 	idlePC uintptr
+
+	idleSince [cpu.Max]uint64 // TSC
 )
 
 // InitCPU readies this processor to schedule: its idle thread becomes current.
@@ -36,6 +39,16 @@ func InitCPU(c *cpu.CPU, pc uintptr) {
 	resetIdle(c, t)
 	initFX(t)
 	c.Cur = uintptr(unsafe.Pointer(t))
+	idleSince[c.ID] = arch.ReadTSC()
+}
+
+// BusyNS is the time that all processors together have not been idle since boot.
+func BusyNS() int64 {
+	n, idle := cpu.Count(), uint64(0)
+	for i := 0; i < n; i++ {
+		idle += cpu.All(i).Stats.IdleTSC
+	}
+	return max(0, int64(n)*clock.Now()-int64(clock.ToNS(idle)))
 }
 
 func resetIdle(c *cpu.CPU, t *Thread) {
@@ -136,6 +149,7 @@ func Schedule(c *cpu.CPU) {
 			t = &idle[c.ID]
 			if t != old {
 				c.Stats.Idles++
+				idleSince[c.ID] = arch.ReadTSC()
 			}
 			c.Cur = uintptr(unsafe.Pointer(t))
 			rearm(c)
@@ -149,6 +163,9 @@ func Schedule(c *cpu.CPU) {
 	}
 	if t != old {
 		c.Stats.Switches++
+	}
+	if old.idle {
+		c.Stats.IdleTSC += arch.ReadTSC() - idleSince[c.ID]
 	}
 	atomic.StoreUint32(&t.state, uint32(Running))
 	atomic.StoreInt32(&t.cpu, c.ID)
