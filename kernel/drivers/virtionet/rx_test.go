@@ -102,6 +102,7 @@ func TestBadFrameIsDropped(t *testing.T) {
 		size int
 	}{
 		{"used length below the header's", func(n *fakedev.NIC) { n.ShortFrame = true }, 60},
+		{"used length below the header's, garbage in it", func(n *fakedev.NIC) { n.ShortFrame, n.BadNum = true, 5 }, 60},
 		{"no buffers", func(n *fakedev.NIC) { n.BadNum = -1 }, 60},
 		{"shorter than an Ethernet header", func(*fakedev.NIC) {}, 13},
 		{"empty", func(*fakedev.NIC) {}, 0},

@@ -57,7 +57,20 @@ func (t *txQueue) init(d *Device, i int, vector uint16) error {
 }
 
 // TxBuf is pkt.Link's.
-func (d *Device) TxBuf(q int) *pkt.Buf { return d.tx[q].pool.Get() }
+func (d *Device) TxBuf(q int) *pkt.Buf {
+	t := &d.tx[q]
+	if b := t.pool.Get(); b != nil {
+		return b
+	}
+	// The missing buffers may all be in a ring that is not even half full, where
+	// TxBatch would not look for them.
+	t.mu.Lock()
+	if !t.closed {
+		t.reap()
+	}
+	t.mu.Unlock()
+	return t.pool.Get()
+}
 
 // TxBatch is pkt.Link's. A frame must have headroom for the virtio header (12
 // bytes), at most Caps().TxScatter pieces, and ask only for what Caps offers;

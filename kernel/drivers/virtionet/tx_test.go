@@ -166,6 +166,27 @@ func TestFullRingRefusesAChain(t *testing.T) {
 	}
 }
 
+// A pool that is smaller than half the ring does not run dry for good.
+func TestTxBufTakesSentBuffersBack(t *testing.T) {
+	r := newRig(t, rigOpt{features: fakedev.NetAll, ring: 64, bufs: 64 + 10})
+	for i := range 100 {
+		b := r.dev.TxBuf(0)
+		if b == nil {
+			t.Fatalf("no buffer for frame %d though all before were sent", i)
+		}
+		b.Append(60)
+		r.dev.TxBatch(0, []*pkt.Buf{b})
+		r.nic.Step()
+	}
+	r.nic.HoldTx = true
+	for range 10 {
+		r.dev.TxBatch(0, []*pkt.Buf{r.buf(0, frame(60, 0))})
+	}
+	if r.dev.TxBuf(0) != nil {
+		t.Error("a buffer that the device has is given away")
+	}
+}
+
 // A sender that found the ring full gets one interrupt once it is mostly empty:
 // RxWait of its pair returns.
 func TestRoomAfterFullWakesTheReceiveLoop(t *testing.T) {
