@@ -138,7 +138,7 @@ func (c *Conn) growSendBuf() {
 	if l := min(2*c.cc.cwnd, c.cfg.SndBufMax); l > c.sndLimit {
 		c.sndLimit = l
 	}
-	if c.snd.len <= c.sndLimit*2/3 {
+	if c.Writable() {
 		c.ev |= EvWritable
 	}
 }

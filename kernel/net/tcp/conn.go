@@ -102,6 +102,7 @@ func or[T comparable](v *T, d T) {
 // Conn is one connection: the transmission control block of RFC 9293 §3.3.1.
 type Conn struct {
 	cfg   *Config
+	out   Output
 	tuple Tuple
 	path  Path
 	state State
@@ -185,11 +186,13 @@ type Conn struct {
 	keepSent   int   // probes not answered
 	stateAt    int64 // end of TIME-WAIT, or of FIN-WAIT-2
 	stallAt    int64 // when to try again after TxBuf had nothing
+	memAt      int64 // when to tell the user to try again after Chunks had nothing
 	lastRcvAt  int64
 	lastSndAt  int64
 	challenge  bucket
 
-	opt Options
+	opt   Options
+	count Counts
 }
 
 // Options are what the user sets for one connection.
@@ -210,7 +213,7 @@ func New(cfg *Config, t Tuple, p Path) *Conn {
 }
 
 func (c *Conn) reset(cfg *Config, t Tuple, p Path) {
-	*c = Conn{cfg: cfg, tuple: t, path: p}
+	*c = Conn{cfg: cfg, out: cfg.Out, tuple: t, path: p}
 	c.snd.src = cfg.Chunks
 	c.sndLimit, c.rcvLimit = cfg.SndBuf, cfg.RcvBuf
 	c.sackOK, c.tsOK = !cfg.NoSACK, !cfg.NoTimestamps
@@ -221,6 +224,9 @@ func (c *Conn) reset(cfg *Config, t Tuple, p Path) {
 	c.setMSS()
 	c.rtt.reset(cfg)
 }
+
+// SetOutput makes o take what c sends from now on, in place of Config.Out.
+func (c *Conn) SetOutput(o Output) { c.out = o }
 
 // Tuple is the two ends of c.
 func (c *Conn) Tuple() *Tuple { return &c.tuple }

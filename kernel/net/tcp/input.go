@@ -15,6 +15,7 @@ import (
 // and other ACKs wait for Flush.
 func (c *Conn) Input(now int64, s *Segment) {
 	c.now = now
+	c.count.SegsIn++
 	switch c.state {
 	case StateClosed: // §3.10.7.1
 		c.sendReset(s)
@@ -118,6 +119,9 @@ func (c *Conn) inputUnacceptable(s *Segment) bool {
 	}
 	if end := s.Seq.Add(s.n); c.sackOK && s.n > 0 && end.LessEq(c.rcvNxt) {
 		c.dsack = oooRange{start: s.Seq, end: end} // RFC 2883 §4
+	}
+	if s.n > 0 {
+		c.count.Duplicate++
 	}
 	if s.n > 0 && c.tsOK && c.rcvNxt.Sub(s.Seq.Add(s.n)) < c.rcvLimit {
 		// The peer has sent again what it did not see acknowledged, and measures by
@@ -296,12 +300,17 @@ func (c *Conn) inputInOrder(s *Segment) {
 func (c *Conn) inputOutOfOrder(s *Segment) {
 	b, n := s.Buf, s.n
 	s.Buf, s.n = nil, 0
+	c.count.OutOfOrder++
 	if c.ooo.mem+chainMem(b) > max(4*c.rcvLimit, 1<<16) {
 		b.Put() // tiny segments must not hold the memory of full ones
+		c.count.Dropped++
 		c.sendAck()
 		return
 	}
 	dup, ok := c.ooo.insert(s.Seq, n, b)
+	if !ok {
+		c.count.Dropped++
+	}
 	if ok && c.sackOK {
 		if dup.start != dup.end {
 			c.dsack = oooRange{start: dup.start, end: dup.end}

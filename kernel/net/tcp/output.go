@@ -86,6 +86,7 @@ func (c *Conn) retransmit(i int) bool {
 	}
 	e.flags = e.flags&^sentLost | sentRetx
 	e.at = c.now
+	c.count.Retransmits++
 	c.rec.prrOut += n
 	c.rec.undoRetx += n
 	if !c.rec.retxSent {
@@ -311,7 +312,7 @@ func (c *Conn) fill(b *pkt.Buf, off, n int) bool {
 
 // txBuf is a buffer from Output; where it has none, c tries again later.
 func (c *Conn) txBuf() *pkt.Buf {
-	b := c.cfg.Out.TxBuf(c)
+	b := c.out.TxBuf(c)
 	if b == nil {
 		c.stallAt = c.now + stallWait
 	}
@@ -343,7 +344,8 @@ func (c *Conn) finish(b *pkt.Buf, f *wire.TCPFields, o *wire.TCPOptions, optLen 
 	h := b.Prepend(wire.TCPMinHeader + optLen)
 	o.Put(h[wire.TCPMinHeader:])
 	wire.TCP(h).Put(f, len(h))
-	c.cfg.Out.TxSegment(c, b)
+	c.count.SegsOut++
+	c.out.TxSegment(c, b)
 }
 
 // sendAck sends a segment without payload: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>.
@@ -391,18 +393,18 @@ func (c *Conn) sendReset(s *Segment) {
 		f.Flags |= wire.TCPAck
 		f.Ack = uint32(s.Seq.Add(s.seqLen()))
 	}
-	b := c.cfg.Out.TxBuf(c)
+	b := c.out.TxBuf(c)
 	if b == nil {
 		return // the peer will ask again
 	}
 	f.SrcPort, f.DstPort = c.tuple.Local.Port(), c.tuple.Remote.Port()
 	wire.TCP(b.Prepend(wire.TCPMinHeader)).Put(&f, wire.TCPMinHeader)
-	c.cfg.Out.TxSegment(c, b)
+	c.out.TxSegment(c, b)
 }
 
 // sendAbort sends the RST of an ABORT or a failure (RFC 9293 §3.10.5).
 func (c *Conn) sendAbort() {
-	b := c.cfg.Out.TxBuf(c)
+	b := c.out.TxBuf(c)
 	if b == nil {
 		return
 	}
@@ -411,5 +413,5 @@ func (c *Conn) sendAbort() {
 		Seq: uint32(c.sndNxt), Ack: uint32(c.rcvNxt), Flags: wire.TCPRst | wire.TCPAck,
 	}
 	wire.TCP(b.Prepend(wire.TCPMinHeader)).Put(&f, wire.TCPMinHeader)
-	c.cfg.Out.TxSegment(c, b)
+	c.out.TxSegment(c, b)
 }

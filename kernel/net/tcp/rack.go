@@ -158,6 +158,7 @@ func (c *Conn) tlpFire() {
 		k.tlpRetx = true
 	}
 	if sent {
+		c.count.Probes++
 		k.tlpSent, k.tlpEnd = true, c.sndNxt
 	}
 	c.armRTO(c.now)

@@ -123,6 +123,22 @@ func (q *rcvQueue) read(dst []byte) int {
 	return n
 }
 
+// take hands over the first buffer, nil where the queue is empty.
+func (q *rcvQueue) take() *pkt.Buf {
+	b := q.head
+	if b == nil {
+		return nil
+	}
+	if q.head = b.Next; q.head == nil {
+		q.tail = nil
+	}
+	b.Next = nil
+	q.len -= b.Len()
+	q.mem -= len(b.Mem.Bytes)
+	q.skipEmpty()
+	return b
+}
+
 // release gives all memory back.
 func (q *rcvQueue) release() {
 	if q.head != nil {

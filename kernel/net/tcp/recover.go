@@ -165,6 +165,7 @@ func (c *Conn) renoAdvance(r *ackResult) {
 // enterRecovery begins fast recovery.
 func (c *Conn) enterRecovery(r *ackResult) {
 	c.saveUndo()
+	c.count.Recoveries++
 	flight := c.flight() + r.acked
 	c.cc.reduce(flight)
 	c.rec.state = recFast
@@ -227,6 +228,7 @@ func (c *Conn) tryUndo(r *ackResult) bool {
 		return false
 	}
 	p.undo = false
+	c.count.Undone++
 	cwnd := max(c.cc.cwnd, p.undoCC.cwnd)
 	over, mss := c.cc.hs.over, c.cc.mss
 	c.cc = p.undoCC

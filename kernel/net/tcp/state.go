@@ -104,7 +104,7 @@ func (c *Conn) close() {
 	c.ooo.release()
 	c.sent.clear()
 	c.sackedBytes, c.lostBytes = 0, 0
-	c.rtx, c.delackAt, c.keepAt, c.stateAt, c.stallAt = rtxTimer{}, 0, 0, 0, 0
+	c.rtx, c.delackAt, c.keepAt, c.stateAt, c.stallAt, c.memAt = rtxTimer{}, 0, 0, 0, 0, 0
 	c.ackNow = false
 	c.ev |= EvClosed | EvReadable | EvWritable
 	if c.orphan || c.rdShut {

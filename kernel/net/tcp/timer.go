@@ -26,7 +26,7 @@ type rtxTimer struct {
 // Deadline is the time of the next call of Timer that c wants, in ns; 0 for none.
 func (c *Conn) Deadline() int64 {
 	d := c.rtx.at
-	for _, t := range [...]int64{c.delackAt, c.keepAt, c.stateAt, c.stallAt} {
+	for _, t := range [...]int64{c.delackAt, c.keepAt, c.stateAt, c.stallAt, c.memAt} {
 		if t != 0 && (d == 0 || t < d) {
 			d = t
 		}
@@ -47,7 +47,10 @@ func (c *Conn) Timer(now int64) {
 		c.ackNow = true
 	}
 	if due(c.stallAt, now) {
-		c.stallAt = 0
+		c.stallAt = 0 // Flush tries
+	}
+	if due(c.memAt, now) {
+		c.memAt = 0
 		c.ev |= EvWritable
 	}
 	if due(c.rtx.at, now) {
@@ -158,6 +161,7 @@ func (c *Conn) rtoFire() {
 		return
 	}
 	c.backoff++
+	c.count.Timeouts++
 	if c.state == StateSynSent || c.state == StateSynReceived {
 		e := c.sent.at(0)
 		e.flags |= sentRetx

@@ -106,7 +106,7 @@ func (c *Conn) enterTimeWait() {
 	c.ooo.release()
 	c.sent.clear()
 	c.sackNum, c.sackedBytes, c.lostBytes = 0, 0, 0
-	c.rtx, c.keepAt, c.stallAt = rtxTimer{}, 0, 0
+	c.rtx, c.keepAt, c.stallAt, c.memAt = rtxTimer{}, 0, 0, 0
 	c.stateAt = c.now + 2*int64(c.cfg.MSL)
 	c.ev |= EvTimeWait
 }

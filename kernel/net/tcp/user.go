@@ -1,6 +1,10 @@
 package tcp
 
-import "io"
+import (
+	"io"
+
+	"osv/kernel/pkt"
+)
 
 // The user's calls: RFC 9293 §3.9.1 and §3.10. Each returns at once; what it
 // causes to be sent waits for Flush unless it says otherwise.
@@ -21,13 +25,29 @@ func (c *Conn) Send(now int64, p []byte) (int, error) {
 	n := min(len(p), max(0, c.sndLimit-c.snd.len))
 	done := c.snd.append(p[:n])
 	if done < n {
-		c.stallAt = now + stallWait // no memory: the timer tells when to try again
+		c.memAt = now + stallWait // the timer tells when to try again
 	}
 	return done, nil
 }
 
 // SendRoom is how many octets Send would take now.
 func (c *Conn) SendRoom() int { return max(0, c.sndLimit-c.snd.len) }
+
+// Writable reports that a waiting writer has a reason to try: a third of the
+// buffer is free, or there is an error to return.
+func (c *Conn) Writable() bool {
+	return c.finQueued || !c.state.maySend() && c.state != StateSynSent && c.state != StateSynReceived ||
+		c.state.maySend() && c.snd.len <= c.sndLimit*2/3
+}
+
+// HungUp reports that the peer sends no more, or that no more is taken.
+func (c *Conn) HungUp() bool { return c.finTaken || c.rdShut || c.state == StateClosed }
+
+// FinPending reports that the user has closed and the peer does not have all
+// octets yet.
+func (c *Conn) FinPending() bool {
+	return c.state == StateFinWait1 || c.state == StateClosing || c.state == StateLastAck
+}
 
 // Unsent and Unacked are octets given to Send that wait to be sent, and that
 // were sent and not acknowledged.
@@ -84,6 +104,18 @@ func (c *Conn) Consume(now int64, n int) {
 	c.rcv.consume(n)
 	c.consumed(n)
 	c.afterRead()
+}
+
+// Take is a Recv without a copy: it hands over the first buffer of received
+// octets, nil where there are none. The buffer is the caller's.
+func (c *Conn) Take(now int64) *pkt.Buf {
+	c.now = now
+	b := c.rcv.take()
+	if b != nil {
+		c.consumed(b.Len())
+		c.afterRead()
+	}
+	return b
 }
 
 // Readable is how many octets Recv has to give.
@@ -174,6 +206,12 @@ func (c *Conn) SetOptions(now int64, o Options) {
 	if c.state.synchronized() {
 		c.armKeepalive()
 	}
+}
+
+// SetPath tells c of a way to the peer that has changed.
+func (c *Conn) SetPath(p Path) {
+	c.path = p
+	c.setMSS()
 }
 
 // SetRecvBuffer and SetSendBuffer fix the sizes of the buffers, in octets, within
