@@ -7,6 +7,7 @@
 #   osv_files=/path=value,/path=value     the same for files under /sys
 #   osv_ports=tcp:11211,udp:11211         open ports that mean "ready"
 #   osv_svc="memcached -u root ..."       the service; none = only say ready
+#   osv_syms=1                            list the kernel's code symbols, for a profile
 #   osv_end=poweroff                      power off once ready
 echo "OSV-GUEST init"
 fail() {
@@ -97,6 +98,10 @@ done
 for s in net.core.busy_poll net.core.busy_read net.core.somaxconn; do
 	fact "sysctl.$s" "$(sysctl -n $s)"
 done
+if [ -n "$osv_syms" ]; then
+	sysctl -q -w kernel.kptr_restrict=0
+	grep -E '^[0-9a-f]+ [tTwW] ' /proc/kallsyms | sed 's/^/OSV-GUEST sym /'
+fi
 fact end of facts
 
 if [ "$osv_end" = poweroff ]; then

@@ -50,7 +50,8 @@ var Tuned = Profile{
 		{"mitigations", "off", "one trusted program; the unikernel has no boundary to protect either"},
 		{"nowatchdog", "", "no lockup detector's timer"},
 		{"audit", "0", "no audit hook in system calls"},
-		{"apparmor", "0", "no security-module hooks in socket calls"},
+		{"lsm", "none", "no security-module hooks in socket calls (apparmor=0 would only hand over to SELinux)"},
+		{"init_on_alloc", "0", "packet buffers are not cleared before they are filled"},
 		{"skew_tick", "1", "vCPUs do not tick at the same instant"},
 		{"tsc", "reliable", "no fall-back to the HPET, each reading of which leaves the guest"},
 	},
@@ -123,6 +124,7 @@ type Guest struct {
 	Extra    []string     // further kernel command line words
 	Args     []string     // further arguments of the service
 	PowerOff bool         // power off once ready
+	Symbols  bool         // list the kernel's code symbols with the facts (KernelSymbols)
 	Verbose  bool         // kernel messages on the console; they cost boot time
 }
 
@@ -170,6 +172,9 @@ func (g Guest) Append(vcpus int) (string, error) {
 	if g.Service.Argv != nil {
 		words = append(words, "osv_ports="+strings.Join(g.Service.Ports, ","),
 			`osv_svc="`+strings.Join(g.argv(vcpus), " ")+`"`)
+	}
+	if g.Symbols {
+		words = append(words, "osv_syms=1")
 	}
 	if g.PowerOff {
 		words = append(words, "osv_end=poweroff")
@@ -246,6 +251,22 @@ func ParseFacts(lines []vm.Line) []Fact {
 		}
 	}
 	return out
+}
+
+// symbolPrefix begins a line of the symbol list; "address type name" follows.
+const symbolPrefix = "OSV-GUEST sym "
+
+// KernelSymbols picks the symbol list of a Guest with Symbols out of console lines,
+// in the form of /proc/kallsyms.
+func KernelSymbols(lines []vm.Line) string {
+	var b strings.Builder
+	for _, l := range lines {
+		if s, ok := strings.CutPrefix(l.Text, symbolPrefix); ok {
+			b.WriteString(s)
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
 }
 
 // Ledger is what was chosen for this guest, with reasons; Measured is what came

@@ -25,7 +25,7 @@ func TestAppend(t *testing.T) {
 			t.Errorf("no %q in %s (%v)", want, got, err)
 		}
 	}
-	if none, err := (Guest{Service: None, PowerOff: true, Verbose: true}).Append(1); err != nil || none != "console=ttyS0 panic=-1 osv_end=poweroff" {
+	if none, err := (Guest{Service: None, PowerOff: true, Verbose: true, Symbols: true}).Append(1); err != nil || none != "console=ttyS0 panic=-1 osv_syms=1 osv_end=poweroff" {
 		t.Errorf("%s %v", none, err)
 	}
 	g.Args = []string{"two words"}
@@ -82,12 +82,19 @@ func TestLedgerIsComplete(t *testing.T) {
 
 func TestParseFacts(t *testing.T) {
 	var lines []vm.Line
-	for _, s := range []string{"noise", "OSV-GUEST ready x", "OSV-GUEST fact kernel 6.1", "OSV-GUEST fact cmdline a b=c", "OSV-GUEST fact end of facts", "OSV-GUEST fact late 1"} {
+	for _, s := range []string{"noise", "OSV-GUEST ready x", "OSV-GUEST fact kernel 6.1", "OSV-GUEST fact cmdline a b=c", "OSV-GUEST sym ffffffff81000000 T _text", "OSV-GUEST fact end of facts", "OSV-GUEST fact late 1"} {
 		lines = append(lines, vm.Line{Text: s})
 	}
 	fs := ParseFacts(lines)
 	if len(fs) != 2 || fs[1] != (Fact{Name: "cmdline", Value: "a b=c"}) {
 		t.Errorf("%+v", fs)
+	}
+}
+
+func TestKernelSymbols(t *testing.T) {
+	got := KernelSymbols([]vm.Line{{Text: "OSV-GUEST sym ffff T a"}, {Text: "x"}, {Text: "OSV-GUEST sym fffe t b [m]"}})
+	if got != "ffff T a\nfffe t b [m]\n" {
+		t.Errorf("%q", got)
 	}
 }
 

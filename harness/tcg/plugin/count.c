@@ -1,0 +1,130 @@
+/* count.c - a TCG plugin that counts executed guest instructions.
+ *
+ * QEMU does not ship the header of its plugin API with Debian's packages; what is
+ * used of it is declared here by hand (include/qemu/qemu-plugin.h of QEMU 7.2,
+ * API version 1; since 9.0 the version is 2 and the inline operation on a plain
+ * address is gone, so a call back takes its place: slower, same counts).
+ *
+ * Arguments: out=PATH, a file that harness/tcg has made and sized. Its layout is
+ * struct shared, known to map_unsafe.go: keep the two alike.
+ */
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef API_VERSION
+#define API_VERSION 1
+#endif
+#ifndef CALL_BACK /* set by a test, to run the second way on an older QEMU */
+#define CALL_BACK (API_VERSION != 1)
+#endif
+#define EXPORT __attribute__((visibility("default")))
+
+typedef uint64_t qemu_plugin_id_t;
+struct qemu_plugin_tb;
+typedef struct qemu_info_t qemu_info_t;
+enum { QEMU_PLUGIN_CB_NO_REGS = 0, QEMU_PLUGIN_INLINE_ADD_U64 = 0 };
+
+size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
+uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb);
+void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
+	void (*cb)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb));
+#if !CALL_BACK
+void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, int op,
+	void *ptr, uint64_t imm);
+#else
+void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb,
+	void (*cb)(unsigned int vcpu, void *userdata), int flags, void *userdata);
+#endif
+
+EXPORT int qemu_plugin_version = API_VERSION;
+
+struct block {
+	uint64_t addr;  /* of the first instruction */
+	uint64_t insns; /* in the block */
+	uint64_t execs;
+};
+
+struct shared {
+	char magic[8];
+	uint64_t blocks_max; /* room in table, set by the harness */
+	uint64_t half[2];    /* instructions at addresses with top bit 0 and 1 */
+	uint64_t blocks;     /* translated so far; may exceed blocks_max */
+	uint64_t reserved[3];
+	struct block table[];
+};
+
+static struct shared *shm;
+
+#if CALL_BACK
+static void executed(unsigned int vcpu, void *userdata)
+{
+	struct block *b = userdata;
+	(void)vcpu;
+	b->execs++;
+	shm->half[b->addr >> 63] += b->insns;
+}
+#endif
+
+/* Blocks past the table are counted in half[] only (with API version 2: not at
+ * all; the harness sizes the table and says when it was too small). */
+static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+{
+	uint64_t n = qemu_plugin_tb_n_insns(tb), addr = qemu_plugin_tb_vaddr(tb);
+	uint64_t i = __atomic_fetch_add(&shm->blocks, 1, __ATOMIC_RELAXED);
+	struct block *b = NULL;
+
+	(void)id;
+	if (i < shm->blocks_max) {
+		b = &shm->table[i];
+		b->insns = n;
+		b->execs = 0;
+		__atomic_store_n(&b->addr, addr, __ATOMIC_RELEASE);
+	}
+#if !CALL_BACK
+	qemu_plugin_register_vcpu_tb_exec_inline(tb, QEMU_PLUGIN_INLINE_ADD_U64,
+		&shm->half[addr >> 63], n);
+	if (b)
+		qemu_plugin_register_vcpu_tb_exec_inline(tb, QEMU_PLUGIN_INLINE_ADD_U64,
+			&b->execs, 1);
+#else
+	if (b)
+		qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, QEMU_PLUGIN_CB_NO_REGS, b);
+#endif
+}
+
+EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
+{
+	const char *path = NULL;
+	struct stat st;
+	int fd;
+
+	(void)info;
+	for (int i = 0; i < argc; i++)
+		if (!strncmp(argv[i], "out=", 4))
+			path = argv[i] + 4;
+	if (!path) {
+		fprintf(stderr, "count: no out=PATH\n");
+		return -1;
+	}
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		perror(path);
+		return -1;
+	}
+	shm = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (shm == MAP_FAILED || memcmp(shm->magic, "OSVTCG1", 8) ||
+	    sizeof(*shm) + shm->blocks_max * sizeof(struct block) > (uint64_t)st.st_size) {
+		fprintf(stderr, "count: %s is not a counter file\n", path);
+		return -1;
+	}
+	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+	return 0;
+}
