@@ -114,14 +114,16 @@ func newThread() *Thread {
 		if p == phys.None {
 			return nil
 		}
-		for i := uintptr(0); i < phys.FrameSize/slotBytes; i++ {
-			nthread++
-			table[nthread] = phys.ToVirt(p) + i*slotBytes
-			t := byID(nthread)
-			t.id = nthread
+		// The lowest ID comes first: kill(2) of the process, and an NMI, mean thread 1.
+		for i := uint32(phys.FrameSize / slotBytes); i > 0; i-- {
+			id := nthread + i
+			table[id] = phys.ToVirt(p) + uintptr(i-1)*slotBytes
+			t := byID(id)
+			t.id = id
 			t.next = freeIDs
-			freeIDs = nthread
+			freeIDs = id
 		}
+		nthread += phys.FrameSize / slotBytes
 	}
 	t := byID(freeIDs)
 	freeIDs = t.next
