@@ -155,6 +155,9 @@ func (e *Engine) WaitTime(now, expiry int64, mayIssue bool) time.Duration {
 	return time.Duration(max(until-now, 0))
 }
 
+// Finite reports whether the run is a job that ends with its codec.
+func (e *Engine) Finite() bool { return e.end == forever }
+
 // OpenLoop reports whether requests follow a schedule.
 func (e *Engine) OpenLoop() bool { return e.arrivals != nil }
 

@@ -3,7 +3,10 @@ package plot
 import (
 	"bytes"
 	"fmt"
+	"html"
 	"image/png"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"gonum.org/v1/plot/vg"
@@ -38,8 +41,9 @@ type page struct {
 	mark                     string
 }
 
-// SVG draws the chart as a document of its own. Text stays text; a reader
-// without Liberation Sans sees Arial or Helvetica.
+// SVG draws the chart as a document of its own. Text stays text, set to the
+// width that it has in Liberation Sans, so that a reader without that font sees
+// the same layout in Arial or Helvetica.
 func (c Chart) SVG() ([]byte, error) {
 	cv := vgsvg.New(pageWidth, c.pageHeight())
 	c.render(draw.New(cv))
@@ -47,8 +51,23 @@ func (c Chart) SVG() ([]byte, error) {
 	if _, err := cv.WriteTo(&b); err != nil {
 		return nil, fmt.Errorf("plot %s: %w", c.Name, err)
 	}
-	s := strings.ReplaceAll(b.String(), "font-family:Liberation Sans", "font-family:'Liberation Sans',Arial,Helvetica,sans-serif")
-	return []byte(s), nil
+	s := svgText.ReplaceAllStringFunc(b.String(), fixWidth)
+	return []byte(strings.ReplaceAll(s, "font-family:Liberation Sans", "font-family:'Liberation Sans',Arial,Helvetica,sans-serif")), nil
+}
+
+// svgText matches a text element as vgsvg writes it.
+var svgText = regexp.MustCompile(`<text ([^>]*font-size:([0-9.]+)px[^>]*)>([^<]*)</text>`)
+
+// fixWidth adds the measured width to a text element.
+func fixWidth(elem string) string {
+	m := svgText.FindStringSubmatch(elem)
+	size, err := strconv.ParseFloat(m[2], 64)
+	if err != nil {
+		return elem
+	}
+	st := face(vg.Length(size), strings.Contains(m[1], "font-weight:bold"), ink)
+	w := st.Width(html.UnescapeString(m[3])).Points()
+	return fmt.Sprintf(`<text textLength="%.1f" lengthAdjust="spacingAndGlyphs" %s>%s</text>`, w, m[1], m[3])
 }
 
 // PNG draws the chart at 192 dots an inch.
@@ -56,7 +75,7 @@ func (c Chart) PNG() ([]byte, error) {
 	cv := vgimg.NewWith(vgimg.UseWH(pageWidth, c.pageHeight()), vgimg.UseDPI(dpi), vgimg.UseBackgroundColor(paper))
 	c.render(draw.New(cv))
 	var b bytes.Buffer
-	enc := png.Encoder{CompressionLevel: png.BestCompression}
+	enc := png.Encoder{CompressionLevel: png.DefaultCompression}
 	if err := enc.Encode(&b, cv.Image()); err != nil {
 		return nil, fmt.Errorf("plot %s: %w", c.Name, err)
 	}

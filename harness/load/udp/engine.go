@@ -15,6 +15,9 @@ import (
 // fullWait is the pause before a port that took nothing is tried again.
 const fullWait = 50 * time.Microsecond
 
+// quietTimeouts is how many timeouts without any reply end a finite job.
+const quietTimeouts = 4
+
 // headerBytes is the frame header of memcached's UDP protocol.
 const headerBytes = 8
 
@@ -42,6 +45,7 @@ type engine struct {
 	pend     int // datagrams in tx that the port has not taken yet
 	pendAt   int // first of them
 	refused  int
+	heard    int64 // time of the last reply
 }
 
 // Run sends load through port until the window, or the codec, ends and the last
@@ -119,6 +123,7 @@ func (e *engine) turn() (bool, error) {
 	if n > 0 {
 		worked = true
 		came := e.Now()
+		e.heard = came
 		for _, d := range e.rx[:n] {
 			e.reply(d, came)
 		}
@@ -147,6 +152,10 @@ func (e *engine) turn() (bool, error) {
 	if worked {
 		e.Worked(e.Now() - now)
 		return true, nil
+	}
+
+	if quiet := now - e.heard; e.Finite() && e.inflight > 0 && quiet > quietTimeouts*int64(e.Spec.Timeout) {
+		return false, fmt.Errorf("udp: no reply for %.1f s", float64(quiet)/1e9)
 	}
 
 	// 4. Nothing to do: done, or wait.

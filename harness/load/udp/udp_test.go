@@ -116,6 +116,19 @@ func TestJobStoresEveryItemThenReadsBack(t *testing.T) {
 	}
 }
 
+func TestJobGivesUpOnASilentServer(t *testing.T) {
+	it := testItems(t, 5000, "32")
+	p := &fakePort{serve: func(*fakePort, []byte) {}}
+	base, err := load.NewEngine(spec(load.Closed, 16, time.Second), mctext.NewJob(it, mctext.OpSet, 0, mctext.All(it), 10), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base.Now = func() int64 { p.now += 200; return p.now }
+	if err := runOn(context.Background(), base, p); err == nil || !strings.Contains(err.Error(), "no reply for 1.") {
+		t.Error(err)
+	}
+}
+
 // fakePort is a server in memory under a clock of its own. Datagrams take a
 // fixed time each way; serve decides what comes back.
 type fakePort struct {
