@@ -2,7 +2,7 @@
 // receive loop that classifies and the flow that reads.
 //
 // Packet path, receive, step 3 of 5.
-// From: demux/demux.go (through stack/rx.go).  To: tcp/input.go, udp/endpoint.go.
+// From: demux/demux.go (through stack/rx.go).  To: tcp/input.go, udp/read.go.
 // May not: look into a packet, drop one silently, allocate, block the producer.
 //
 // One producer at a time, one consumer at a time. The consumer is one by

@@ -105,7 +105,8 @@ func BenchmarkUDPHandler(b *testing.B) {
 					l.TxBatch(0, bufs[:l.RxBatch(0, bufs[:])])
 				}
 			}
-			if l.replies < b.N || handle && l.bells != (b.N+63)/64 {
+			// The announcement of the address may be among them.
+			if l.replies < b.N || handle && l.bells > l.replies/64+1 {
 				b.Fatalf("%d replies, %d doorbells for %d requests", l.replies, l.bells, b.N)
 			}
 		})

@@ -15,6 +15,10 @@ import (
 	"osv/kernel/pkt"
 )
 
+// Packet path, transmit, step 3 of 4.
+// From: tcp/output.go, udp/write.go.  To: the link's TxBatch.
+// May not: allocate or lock where the next hop is known.
+
 // Errors of Route, wrapped with the addresses.
 var (
 	ErrNoRoute  = errors.New("no route to host")

@@ -1,10 +1,6 @@
 // Package udp is the datagram socket: a port, a net channel, and the blocking,
 // batched and zero-copy ways to read from it.
 //
-// Packet path, receive, steps 4 and 5 of 5.
-// From: netchan/netchan.go.  To: the reader.
-// May not: hold a packet back from a reader that waits; allocate per packet.
-//
 // Spec: RFC 768, RFC 1122 §4.1. A Conn is a net.PacketConn and, when dialled, a
 // net.Conn; errors are those that users of package net expect.
 //

@@ -11,6 +11,10 @@ import (
 	"osv/kernel/pkt"
 )
 
+// Packet path, receive, step 4 of 5.
+// From: netchan/netchan.go.  To: the reader, whose context this is.
+// May not: hold a packet back from a reader that waits; allocate per packet.
+
 // Message is one datagram of a batch.
 type Message struct {
 	// Data is where to put the payload, or what to send.

@@ -13,6 +13,10 @@ import (
 	"osv/kernel/pkt"
 )
 
+// Packet path, transmit, step 2 of 4.
+// From: the writer, whose context this is.  To: stack/output.go.
+// May not: allocate per packet, block but for a full ring.
+
 // maxPayload is the most data of one datagram: 65,535 bytes of IPv4 packet.
 const maxPayload = wire.IPv4MaxLen - wire.IPv4MinLen - wire.UDPLen
 
