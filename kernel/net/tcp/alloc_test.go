@@ -16,7 +16,7 @@ type wirePair struct {
 	pool, chunks *pkt.Pool
 	cfg          Config
 	a, b         *Conn
-	toA, toB     [64]*pkt.Buf
+	toA, toB     [256]*pkt.Buf
 	nA, nB       int
 	now          int64
 	segments     int
@@ -61,7 +61,9 @@ func (w *wirePair) settle() {
 	}
 }
 
-func newWirePair(t testing.TB, gso int) *wirePair {
+func newWirePair(t testing.TB, gso int) *wirePair { return newWirePairWith(t, gso, func(*Config) {}) }
+
+func newWirePairWith(t testing.TB, gso int, change func(*Config)) *wirePair {
 	w := &wirePair{now: 1e12}
 	var err error
 	if w.pool, err = pkt.NewPool(&testMem, 1024, 2048); err != nil {
@@ -70,7 +72,9 @@ func newWirePair(t testing.TB, gso int) *wirePair {
 	if w.chunks, err = pkt.NewPool(&testMem, 512, 4096); err != nil {
 		t.Fatal(err)
 	}
-	w.cfg = Config{Out: w, Chunks: w.chunks, Key: Key{3, 4}, RcvBuf: 1 << 20, SndBuf: 256 << 10}.WithDefaults()
+	w.cfg = Config{Out: w, Chunks: w.chunks, Key: Key{3, 4}, RcvBuf: 1 << 20, SndBuf: 256 << 10}
+	change(&w.cfg)
+	w.cfg = w.cfg.WithDefaults()
 	p := Path{MTU: 1500, GSOMax: gso, Pieces: 33}
 	tuple := newScriptTuple()
 	w.a, w.b = New(&w.cfg, tuple, p), New(&w.cfg, Tuple{tuple.Remote, tuple.Local}, p)

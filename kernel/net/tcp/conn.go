@@ -37,8 +37,9 @@ type Output interface {
 // they live. Zero fields take the defaults that Defaults gives.
 type Config struct {
 	Out    Output
-	Chunks Source // memory for octets to send
-	Key    Key    // the host's secret
+	Chunks Source  // memory for octets to send
+	Key    Key     // the host's secret
+	Memory *Memory // of received octets, for all connections; nil for no bound
 
 	RcvBuf, RcvBufMax int // receive buffer at first and at most, bytes
 	SndBuf, SndBufMax int // send buffer at first and at most, bytes
@@ -143,6 +144,7 @@ type Conn struct {
 	rcv        rcvQueue
 	ooo        oooQueue
 	rcvLimit   int  // octets the window may open to
+	charged    int  // bytes of buffers that Config.Memory knows of
 	rdShut     bool // the user wants no more octets; they are acknowledged and dropped
 	orphan     bool // the user has closed both ways and will not call again
 	passive    bool // opened by a peer's SYN

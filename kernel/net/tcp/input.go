@@ -249,6 +249,11 @@ func (c *Conn) inputText(s *Segment) {
 		return
 	}
 	s.trimTo(c.rcvNxt, edge)
+	// What fills a hole is taken in any case: it makes octets beyond readable.
+	if s.n > 0 && !(s.Seq == c.rcvNxt && len(c.ooo.r) > 0) && c.memoryOut() {
+		c.count.Dropped++
+		return
+	}
 	if s.has(wire.TCPFin) && !c.rcvFin {
 		c.rcvFin, c.finSeq = true, s.Seq.Add(s.n)
 	}

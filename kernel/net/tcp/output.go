@@ -22,6 +22,7 @@ const lowerHeaders = 18 + ip6Header + wire.TCPMaxHeader
 func (c *Conn) Flush(now int64) {
 	c.now = now
 	c.stallAt = 0
+	c.charge()
 	if c.state.hasSendQueue() {
 		c.sendQueued()
 	}

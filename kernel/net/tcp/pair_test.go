@@ -112,6 +112,9 @@ func params(seed uint64) (w *world, desc string) {
 		}
 	}
 	ca, cb := cfg(), cfg()
+	if r.IntN(3) == 0 {
+		ca.Memory, cb.Memory = NewMemory(pick(100e3, 1e6)), NewMemory(pick(100e3, 1e6))
+	}
 	mtu := pick(576, 1280, 1500, 1500, 1500, 9000)
 	v6 := r.IntN(3) == 0
 	if v6 {

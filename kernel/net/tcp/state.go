@@ -110,4 +110,5 @@ func (c *Conn) close() {
 	if c.orphan || c.rdShut {
 		c.rcv.release()
 	}
+	c.charge()
 }

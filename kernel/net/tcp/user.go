@@ -64,6 +64,7 @@ func (c *Conn) Recv(now int64, dst []byte) (int, error) {
 	if c.rcv.len > 0 {
 		n := c.rcv.read(dst)
 		c.consumed(n)
+		c.charge()
 		c.afterRead()
 		return n, nil
 	}
@@ -103,6 +104,7 @@ func (c *Conn) Consume(now int64, n int) {
 	c.now = now
 	c.rcv.consume(n)
 	c.consumed(n)
+	c.charge()
 	c.afterRead()
 }
 
@@ -113,6 +115,7 @@ func (c *Conn) Take(now int64) *pkt.Buf {
 	b := c.rcv.take()
 	if b != nil {
 		c.consumed(b.Len())
+		c.charge()
 		c.afterRead()
 	}
 	return b
@@ -161,6 +164,7 @@ func (c *Conn) CloseRead(now int64) {
 	n := c.rcv.len
 	c.rcv.release()
 	c.consumed(n)
+	c.charge()
 	c.afterRead()
 	c.ev |= EvReadable
 }
@@ -176,6 +180,7 @@ func (c *Conn) Close(now int64) {
 	c.orphan = true
 	unread := c.rcv.len > 0
 	c.rcv.release()
+	c.charge()
 	if unread && c.state.synchronized() && c.state != StateTimeWait {
 		c.Abort(now)
 		return

@@ -36,7 +36,7 @@ func (c *Conn) windowField(syn bool) uint16 {
 // that the user does not read count by the memory that holds them.
 func (c *Conn) rcvFree() int {
 	used := max(c.rcv.len, c.rcv.mem/4)
-	return max(0, c.rcvLimit-used)
+	return max(0, min(c.rcvLimit-used, c.memoryBound()))
 }
 
 // afterRead tells the peer of room that the user has made, when that is worth a
@@ -111,7 +111,7 @@ func (c *Conn) consumed(n int) {
 	if t.rtt == 0 || c.now-t.from < t.rtt {
 		return
 	}
-	if t.consumed > t.last {
+	if t.consumed > t.last && !c.memoryShort() {
 		// A peer in slow start sends twice as much in the next round.
 		want := 2*t.consumed + 16*c.rcvMSS
 		if t.last > 0 {

@@ -100,6 +100,9 @@ func (h *simHost) close(t testing.TB) {
 	if n := h.chunks.InUse(); n != 0 {
 		t.Errorf("%s: %d chunks leaked", h.name, n)
 	}
+	if m := h.cfg.Memory; m != nil && m.Used() != 0 {
+		t.Errorf("%s: %d bytes of receive memory accounted for", h.name, m.Used())
+	}
 	if !t.Failed() {
 		for _, p := range []*pkt.Pool{h.pool, h.chunks} {
 			if err := p.Close(&testMem); err != nil {

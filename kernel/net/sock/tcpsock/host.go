@@ -24,6 +24,7 @@ type Config struct {
 	Mem       dma.Allocator // memory of the send buffers
 	Chunks    int           // send buffer memory in chunks, for all connections; 0: 4096
 	ChunkSize int           // bytes; 0: 4096
+	RecvMem   int           // packet buffers that received octets may hold, bytes; 0: 1 MiB. Well below what the links' receive pools have beyond their rings
 	Random    func() uint64 // secrets; nil: math/rand/v2, which the runtime seeds
 
 	MaxTimeWait int // connections in TIME-WAIT, beyond which the oldest is dropped; 0: 16384
@@ -86,6 +87,7 @@ func New(st tcp.Stack, cfg Config) (*Host, error) {
 	}
 	def(&cfg.Chunks, 4096)
 	def(&cfg.ChunkSize, 4096)
+	def(&cfg.RecvMem, 1<<20)
 	def(&cfg.MaxTimeWait, 16384)
 	def(&cfg.HalfOpen, 1024)
 	if cfg.Random == nil {
@@ -102,6 +104,7 @@ func New(st tcp.Stack, cfg Config) (*Host, error) {
 		portSeed: cfg.Random(),
 	}
 	h.cfg.Chunks = pool
+	h.cfg.Memory = tcp.NewMemory(cfg.RecvMem)
 	h.cfg.Key = tcp.Key{cfg.Random(), cfg.Random()}
 	h.refuseOut.h = h
 	h.cfg.Out = &h.refuseOut
@@ -137,6 +140,9 @@ func (h *Host) Close() error {
 	}
 	h.tw.close()
 	h.idleTimer.Stop()
+	if n := h.cfg.Memory.Used(); n != 0 {
+		return fmt.Errorf("tcp: %d bytes of received octets are still held by connections that were not closed", n)
+	}
 	if err := h.pool.Close(h.mem); err != nil {
 		return fmt.Errorf("tcp: send buffers: %w", err)
 	}

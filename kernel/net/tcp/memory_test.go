@@ -1,0 +1,50 @@
+package tcp
+
+import "testing"
+
+// Many connections that nobody reads hold about as much as they may together.
+func TestMemoryBoundsAllConnections(t *testing.T) {
+	const limit = 1 << 20
+	m := NewMemory(limit)
+	var ws []*wirePair
+	for range 20 {
+		w := newWirePairWith(t, 0, func(c *Config) { c.Memory = m; c.RcvBuf = 1 << 20 })
+		ws = append(ws, w)
+	}
+	out := make([]byte, 8<<10)
+	for range 200 {
+		for _, w := range ws {
+			w.now += 1e9
+			w.a.Send(w.now, out)
+			w.a.Timer(w.now)
+			w.a.Flush(w.now)
+			w.settle()
+		}
+	}
+	if u := m.Used(); u < limit/2 || u > limit+20*(memoryFloor+64<<10) {
+		t.Errorf("%d bytes held, bound %d", u, limit)
+	}
+	for i, w := range ws {
+		if i == 0 {
+			continue // still open
+		}
+		w.close(t)
+	}
+	// What the others held is free for the one that is left.
+	w := ws[0]
+	before := w.b.Readable()
+	for range 50 {
+		w.now += 200e9 // window probes
+		w.a.Send(w.now, out)
+		w.a.Timer(w.now)
+		w.a.Flush(w.now)
+		w.settle()
+	}
+	if after := w.b.Readable(); after <= before {
+		t.Errorf("%d octets before and %d after", before, after)
+	}
+	w.close(t)
+	if u := m.Used(); u != 0 {
+		t.Errorf("%d bytes accounted for at the end", u)
+	}
+}
