@@ -14,7 +14,7 @@ func TestMemoryBoundsAllConnections(t *testing.T) {
 	out := make([]byte, 8<<10)
 	for range 200 {
 		for _, w := range ws {
-			w.now += 1e9
+			w.now += 1e8
 			w.a.Send(w.now, out)
 			w.a.Timer(w.now)
 			w.a.Flush(w.now)
@@ -34,7 +34,7 @@ func TestMemoryBoundsAllConnections(t *testing.T) {
 	w := ws[0]
 	before := w.b.Readable()
 	for range 50 {
-		w.now += 200e9 // window probes
+		w.now += 20e9 // timeouts, window probes
 		w.a.Send(w.now, out)
 		w.a.Timer(w.now)
 		w.a.Flush(w.now)
