@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"osv/kernel/hw/dma"
+	"osv/kernel/net/demux"
+	"osv/kernel/net/netchan"
 	"osv/kernel/net/wire"
 	"osv/kernel/pkt"
 )
@@ -131,3 +133,53 @@ func TestHandlerNoAllocs(t *testing.T) {
 }
 
 type prefix = netip.Prefix
+
+// The way of a segment of a known flow into its channel and out again, and the
+// way of 32 segments through Route.Send.
+func BenchmarkFlowChannel(b *testing.B) {
+	seg := make([]byte, 20+32)
+	be.PutUint16(seg, 1000)
+	be.PutUint16(seg[2:], 80)
+	seg[12] = 5 << 4
+	s, l := newBench(b, true, eth(wire.MAC{2, 0, 0, 0, 0, 1}, peerMAC, wire.EtherIPv4, ip4(wire.IPv4Fields{Proto: wire.ProtoTCP, Src: 0x0a000002, Dst: 0x0a000001}, seg)))
+	k := &Sink{Chan: netchan.New(128)}
+	if err := s.Insert(demux.Tuple{Proto: wire.ProtoTCP, Local: ap("10.0.0.1:80"), Remote: ap("10.0.0.2:1000")}, k); err != nil {
+		b.Fatal(err)
+	}
+	loop := s.Interfaces()[0].loops[0]
+	var bufs [64]*pkt.Buf
+	b.ReportAllocs()
+	for left := b.N; left > 0; left -= 64 {
+		l.credit = 64
+		loop.pass()
+		n := k.Chan.Pop(bufs[:])
+		if n != 64 {
+			b.Fatal(n)
+		}
+		l.TxBatch(0, bufs[:n])
+	}
+}
+
+func BenchmarkRouteSend(b *testing.B) {
+	for _, n := range []int{1, 32} {
+		b.Run(map[int]string{1: "1", 32: "32"}[n], func(b *testing.B) {
+			s, _ := newBench(b, true, nil)
+			s.Interfaces()[0].AddNeighbour(addr("10.0.0.2"), peerMAC)
+			r, err := s.Route(netip.Addr{}, addr("10.0.0.2"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			bufs := make([]*pkt.Buf, n)
+			b.ReportAllocs()
+			for left := b.N; left > 0; left -= n {
+				for i := range bufs {
+					bufs[i] = r.Alloc()
+					wire.PutUDP(bufs[i].Append(60), 1, 2, 60, 0)
+				}
+				if r.Send(wire.ProtoTCP, 16, bufs) != n {
+					b.Fatal("not sent")
+				}
+			}
+		})
+	}
+}

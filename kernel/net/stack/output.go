@@ -35,9 +35,7 @@ type Route struct {
 	pin    *Interface // the only way out, nil where any will do
 	local  netip.Addr
 	remote netip.Addr
-	// Queue is the transmit queue; set before the first use. TOS and TTL are
-	// those of each packet; likewise.
-	Queue    uint16
+	// TOS and TTL are those of each packet; set before the first use.
 	TOS, TTL uint8
 
 	state atomic.Pointer[routeState]
@@ -239,7 +237,7 @@ func (r *Route) Alloc() *pkt.Buf {
 	if st.ifc == nil {
 		return nil
 	}
-	return st.ifc.txBuf(st.ifc.txQueue(int(r.Queue)))
+	return st.ifc.txBuf(0)
 }
 
 // Confirm tells the neighbour cache that the peer answers (RFC 4861 §7.3.1).
@@ -263,6 +261,14 @@ func (r *Route) Confirm() {
 // fill in. Packets beyond the path MTU are fragmented, other than those with
 // GSO set.
 func (r *Route) Send(p wire.Proto, sumOff int, frames []*pkt.Buf) int {
+	return r.SendOn(0, p, sumOff, frames)
+}
+
+// SendOn is Send by a transmit queue, any number, taken modulo those there are.
+// The packets of a flow go by one, to stay in order; flows spread over all, also
+// because some devices (Linux's tap) steer what they receive of a flow to the
+// queue that it is sent on.
+func (r *Route) SendOn(queue int, p wire.Proto, sumOff int, frames []*pkt.Buf) int {
 	st, mac, known := r.link()
 	if st.err != nil {
 		return 0
@@ -270,7 +276,7 @@ func (r *Route) Send(p wire.Proto, sumOff int, frames []*pkt.Buf) int {
 	if !known {
 		for i, b := range frames {
 			if st.tooBig(b) {
-				if !r.fragment(st, p, sumOff, b) {
+				if !r.fragment(st, 0, p, sumOff, b) {
 					return i
 				}
 				continue
@@ -280,7 +286,7 @@ func (r *Route) Send(p wire.Proto, sumOff int, frames []*pkt.Buf) int {
 		}
 		return len(frames)
 	}
-	q := st.ifc.txQueue(int(r.Queue))
+	q := st.ifc.txQueue(queue)
 	for i := 0; i < len(frames); {
 		j := i
 		for ; j < len(frames) && !st.tooBig(frames[j]); j++ {
@@ -292,7 +298,7 @@ func (r *Route) Send(p wire.Proto, sumOff int, frames []*pkt.Buf) int {
 			}
 		}
 		if j < len(frames) {
-			if !r.fragment(st, p, sumOff, frames[j]) {
+			if !r.fragment(st, q, p, sumOff, frames[j]) {
 				return j
 			}
 			j++
@@ -420,7 +426,7 @@ func (r *Route) prepare(st *routeState, mac wire.MAC, p wire.Proto, sumOff int, 
 // fragment sends a packet in pieces that fit the path (RFC 791 §3.2, RFC 8200
 // §4.5) and puts it back. It reports false, and leaves it to the caller, where
 // the packet is longer than IP allows.
-func (r *Route) fragment(st *routeState, p wire.Proto, sumOff int, b *pkt.Buf) bool {
+func (r *Route) fragment(st *routeState, q int, p wire.Proto, sumOff int, b *pkt.Buf) bool {
 	if b.GSO != pkt.GSONone { // more pieces than the link said it takes
 		st.ifc.count.drop(demux.TxFull)
 		b.Put()
@@ -445,7 +451,6 @@ func (r *Route) fragment(st *routeState, p wire.Proto, sumOff int, b *pkt.Buf) b
 		be.PutUint16(b.Bytes()[sumOff:], sum)
 	}
 	id := r.stack.ipID.Add(1)
-	q := ifc.txQueue(int(r.Queue))
 	alloc := func() *pkt.Buf {
 		f := ifc.txBuf(q)
 		if f != nil && f.Tailroom() < size {
