@@ -45,8 +45,17 @@ func (m *heapMemory) Drop(b []byte) {
 
 func (m *heapMemory) Available() int { return 1 << 30 }
 
-// newTest makes a Store on the heap that must be empty of mappings at the end.
-func newTest(t testing.TB, c Config) *Store {
+// tester is what a test and a property have in common.
+type tester interface {
+	Helper()
+	Errorf(string, ...any)
+	Fatalf(string, ...any)
+	Fatal(...any)
+}
+
+// newTest makes a Store on the heap. At the end of a test it must be free of
+// mappings; a property ends it itself.
+func newTest(t tester, c Config) *Store {
 	t.Helper()
 	m := &heapMemory{}
 	c.Memory = m
@@ -66,19 +75,21 @@ func newTest(t testing.TB, c Config) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		s.check(t)
-		s.Close()
-		if len(m.live) != 0 {
-			t.Errorf("%d mappings left", len(m.live))
-		}
-	})
+	if tb, ok := t.(testing.TB); ok {
+		tb.Cleanup(func() {
+			s.check(t)
+			s.Close()
+			if len(m.live) != 0 {
+				t.Errorf("%d mappings left", len(m.live))
+			}
+		})
+	}
 	return s
 }
 
 // check verifies the invariants that no operation may break: every chunk is
 // free, retired, pending, linked or a piece; lists, pages and table agree.
-func (s *Store) check(t testing.TB) {
+func (s *Store) check(t tester) {
 	t.Helper()
 	pages := 0
 	for i := range s.shards {

@@ -1,7 +1,5 @@
 package store
 
-import "runtime"
-
 // Moving pages: between classes, between shards, and back to the Memory. A page
 // is emptied by taking its items out of the cache; when their readers have left
 // and the last chunk is back, putBack hands the page to the pool.
@@ -172,16 +170,9 @@ func (sh *shard) release(drop bool) bool {
 	if n == 0 || !sh.drain(n, drop) {
 		return false
 	}
-	for range 1000 {
-		if !sh.owns(n) {
-			return true
-		}
-		sh.s.epochs.advance()
-		sh.reap()
-		sh.mu.Unlock()
-		runtime.Gosched()
-		sh.mu.Lock()
-	}
+	sh.wait(sh.s.epochs.now.Load())
+	sh.reap()
+	// A pin that came between the look and the drain may still hold it.
 	return true
 }
 

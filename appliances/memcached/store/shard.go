@@ -172,6 +172,10 @@ func (sh *shard) free(it *item) {
 	sh.putBack(a.ref(it))
 }
 
+// evictAhead is how many items are evicted at once when that means to wait for
+// readers, so that not each allocation has to.
+const evictAhead = 8
+
 // get takes a chunk of class c, evicting for it. It returns 0 where there is
 // none to be had. Caller must hold sh.mu, must not be in a reader section, and
 // must expect the mutex to have been let go in between.
@@ -180,46 +184,62 @@ func (sh *shard) get(c int) ref {
 	if r := sh.cut(c); r != 0 {
 		return r
 	}
-	waits := 0
-	for try := 0; try < 64; try++ {
-		// Memory that is only waiting for readers comes first.
-		if sh.retired > 0 || sh.unpinned.Load() {
-			s.epochs.advance()
-			s.epochs.advance()
-			sh.reap()
-			if r := sh.cut(c); r != 0 {
+	// Memory that was only waiting for readers comes first.
+	if r := sh.reapFor(c); r != 0 {
+		return r
+	}
+	for range 32 {
+		if !sh.evict(c) && !sh.steal(c) {
+			// Nothing to give; but maybe something is on its way.
+			if sh.retired == 0 {
+				break
+			}
+			sh.wait(s.epochs.now.Load())
+			if r := sh.reapFor(c); r != 0 {
 				return r
 			}
-		}
-		if try < 8 && sh.evict(c) {
-			continue
-		}
-		if sh.retired > 0 {
-			// Readers are in the way. They do not block in a section, so they
-			// leave soon, unless they wait for a CPU.
-			sh.mu.Unlock()
-			if waits++; waits < 16 {
-				runtime.Gosched()
-			} else {
-				time.Sleep(20 * time.Microsecond)
+			if !sh.evict(c) && !sh.steal(c) {
+				break
 			}
-			sh.mu.Lock()
-			try--
-			continue
 		}
-		if sh.evict(c) {
-			continue
+		if r := sh.reapFor(c); r != 0 {
+			return r
 		}
-		// This class has nothing to give. Take a page from another one.
-		if !sh.steal(c) {
-			break
+		// Readers are in the way.
+		for n := 1; n < evictAhead && sh.evict(c); n++ {
 		}
-	}
-	if r := sh.cut(c); r != 0 {
-		return r
+		sh.wait(s.epochs.now.Load())
+		if r := sh.reapFor(c); r != 0 {
+			return r
+		}
 	}
 	sh.classes[c].st.OutOfMemory++
 	return 0
+}
+
+// reapFor frees what readers have left and takes a chunk of class c of it.
+func (sh *shard) reapFor(c int) ref {
+	sh.s.epochs.advance()
+	sh.s.epochs.advance()
+	sh.reap()
+	return sh.cut(c)
+}
+
+// wait lets the mutex go until the readers of the epoch stamp have left. They do
+// not block in a section, so that is soon, unless they wait for a CPU.
+func (sh *shard) wait(stamp uint64) {
+	sh.mu.Unlock()
+	defer sh.mu.Lock()
+	for n := 0; !sh.s.epochs.passed(stamp); n++ {
+		if sh.s.epochs.advance() {
+			continue
+		}
+		if n < 16 {
+			runtime.Gosched()
+		} else {
+			time.Sleep(20 * time.Microsecond)
+		}
+	}
 }
 
 // grow starts or continues the growth of the table. Caller must hold sh.mu.
@@ -232,9 +252,7 @@ func (sh *shard) grow() {
 		if len(sh.oldTables) > 0 {
 			s.epochs.advance()
 			s.epochs.advance()
-			if sh.reap(); len(sh.oldTables) > 0 {
-				return
-			}
+			sh.reap()
 		}
 		n := 2 * len(t.mem)
 		mem, err := s.mem.Map(n)

@@ -7,11 +7,11 @@ import (
 )
 
 func val(w *Worker, key string) string {
+	defer w.Leave()
 	it, ok := w.Get([]byte(key))
 	if !ok {
 		return "-"
 	}
-	defer w.Leave()
 	return string(content(it))
 }
 
