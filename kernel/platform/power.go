@@ -16,6 +16,11 @@ func (s *System) preparePower() {
 	if s.ACPI == nil {
 		return
 	}
+	if w, err := s.ACPI.ResetWrite(); err == nil && w.Bits == 8 {
+		if k, a, _, err := s.register(w.Reg, 1); err == nil {
+			gate.SetReset(k, a, uintptr(w.Set))
+		}
+	}
 	seq, err := s.ACPI.PowerOff()
 	if err != nil {
 		log.Warnf("%v; the machine can only be reset", err)

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -90,6 +91,9 @@ func (c *cli) run(ctx context.Context) (int, error) {
 		fmt.Println(s.Line())
 		return 0, nil
 	}
+	if err := fits(c.Kernel, c.Mem); err != nil {
+		return 2, err
+	}
 	o := vm.Options{Echo: os.Stdout, Stdin: os.Stdin, LogPath: c.Log}
 	if !c.Quiet {
 		o.Print = os.Stderr
@@ -119,6 +123,26 @@ func (c *cli) run(ctx context.Context) (int, error) {
 		return e.ProcessCode(), errors.New(e.String())
 	}
 	return e.ProcessCode(), nil
+}
+
+// fits refuses a guest whose memory ends inside the kernel: the firmware would
+// overwrite it, and nothing would ever be printed.
+func fits(kernel string, memMiB int) error {
+	f, err := elf.Open(kernel)
+	if err != nil {
+		return nil // not an ELF: QEMU knows other formats
+	}
+	defer f.Close()
+	end := uint64(0)
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD {
+			end = max(end, p.Paddr+p.Memsz)
+		}
+	}
+	if uint64(memMiB)<<20 < end {
+		return fmt.Errorf("%s is loaded up to %.1f MiB; a guest with %d MiB cannot hold it", kernel, float64(end)/(1<<20), memMiB)
+	}
+	return nil
 }
 
 func main() {

@@ -187,6 +187,11 @@ func SetPowerOff(kind int, addr, value, addr2, value2 uintptr) {
 	syscall.RawSyscall6(shim.CallPowerOff, uintptr(kind), addr, value, addr2, value2, 0)
 }
 
+// SetReset tells metal how to reset the machine.
+func SetReset(kind int, addr, value uintptr) {
+	call(shim.CallSetReset, uintptr(kind), addr, value)
+}
+
 // Exit switches the machine off with a status for the host.
 func Exit(status int) { call(shim.CallExit, uintptr(status), 0, 0) }
 

@@ -58,6 +58,9 @@ func Pause()
 // Halt stops this CPU for good: interrupts off, HLT in a loop.
 func Halt()
 
+// TripleFault resets this machine the hard way.
+func TripleFault()
+
 // RandomSeed returns a word of RDSEED, RDRAND; ok is false where the instruction
 // has nothing to give. The caller has checked CPUID.
 func RandomSeed() (v uint64, ok bool)

@@ -127,3 +127,13 @@ TEXT ·RandomWord(SB),NOSPLIT,$0-9
 	SETCS	ok+8(FP)
 	MOVQ	AX, v+0(FP)
 	RET
+
+// TripleFault resets the machine: an exception without a table to handle it.
+TEXT ·TripleFault(SB),NOSPLIT,$16-0
+	MOVQ	$0, 0(SP)
+	MOVQ	$0, 8(SP)
+	CLI
+	LIDT	(SP)
+	INT	$3
+	HLT
+	JMP	-1(PC)

@@ -74,21 +74,33 @@ func Exit(status int) {
 }
 
 func powerOff() {
-	switch offKind {
-	case 1:
-		arch.Out16(uint16(offAddr), uint16(offValue))
-		if offAddr2 != 0 {
-			arch.Out16(uint16(offAddr2), uint16(offVal2))
-		}
-	case 2:
-		arch.Out8(uint16(offAddr), uint8(offValue))
-	case 3:
-		*arch.Byte(offAddr) = uint8(offValue)
+	poke(offKind, offAddr, offValue)
+	if offAddr2 != 0 {
+		poke(offKind, offAddr2, offVal2)
 	}
 }
 
-// Reset restarts the machine.
+func poke(kind, addr, value uintptr) {
+	switch kind {
+	case 1:
+		arch.Out16(uint16(addr), uint16(value))
+	case 2:
+		arch.Out8(uint16(addr), uint8(value))
+	case 3:
+		*arch.Byte(addr) = uint8(value)
+	}
+}
+
+// How to reset this machine, as offKind.
+var resetKind, resetAddr, resetValue uintptr
+
+// SetReset says how Reset restarts the machine.
+func SetReset(kind, addr, value uintptr) { resetKind, resetAddr, resetValue = kind, addr, value }
+
+// Reset restarts the machine, by the first way that works: the register that
+// ACPI names, the keyboard controller, a triple fault.
 func Reset() {
+	poke(resetKind, resetAddr, resetValue)
 	arch.Out8(kbdCommand, kbdReset)
-	arch.Halt()
+	arch.TripleFault()
 }

@@ -27,6 +27,7 @@ const (
 	CallMapDevice  // (physical address, bytes) → virtual address
 	CallMapRAM     // (physical address, bytes): adds firmware tables to the direct map
 	CallPowerOff   // (kind, address, value, address2, value2)
+	CallSetReset   // (kind, address, value)
 	CallExit       // (status)
 	CallReset      // ()
 	CallMix        // (address, bytes): randomness from a device
@@ -89,6 +90,8 @@ func private(c *cpu.CPU, t *sched.Thread, nr uintptr) {
 		}
 	case CallPowerOff:
 		SetPowerOff(a, b, d, f.R10, f.R8)
+	case CallSetReset:
+		SetReset(a, b, d)
 	case CallExit:
 		Exit(int(a))
 	case CallReset:

@@ -22,6 +22,15 @@
 //boot:append deadlock
 //boot:exit 2
 //boot:want all goroutines are asleep - deadlock
+//boot:test metal
+//boot:append metal
+//boot:exit 101
+//boot:want ^osv: fatal: page fault .* in metal on cpu \d+, thread \d+, address 0xffffb00000000000
+//boot:want ^  rip 0x[0-9a-f]+
+//boot:want ^  at 0x[0-9a-f]+ osv/kernel/metal/klog\.chunk\+0x
+//boot:test reset
+//boot:append reset
+//boot:exit reset
 //boot:test sigterm
 //boot:append sigterm
 //boot:exit 0
@@ -35,6 +44,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"osv/kernel/hw/gate"
 	_ "osv/kernel/metal/boot"
 )
 
@@ -86,6 +96,12 @@ func finish(how string) {
 		sink = *(*int)(unsafe.Pointer(uintptr(0xffffb00000000000))) // never handed out
 	case "deadlock":
 		select {}
+	case "metal":
+		// A system call of the runtime with an address that nobody ever handed out:
+		// metal itself faults, and must say so.
+		syscall.RawSyscall(syscall.SYS_WRITE, 1, 0xffffb00000000000, 8)
+	case "reset":
+		gate.Reset()
 	case "sigterm":
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGTERM)
