@@ -171,7 +171,7 @@ func TestSignalFrame(t *testing.T) {
 	if word(uc+296) != 0x100 { // uc_sigmask
 		t.Errorf("saved mask is %#x", word(uc+296))
 	}
-	fx := word(uc + 224) // uc_mcontext.fpstate
+	fx := word(uc + 224)                                  // uc_mcontext.fpstate
 	if fx%64 != 0 || fx < uc || fx+512 > before.RSP-128 { // the red zone
 		t.Errorf("FPU state at %#x", fx)
 	}
