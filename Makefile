@@ -59,6 +59,7 @@ check: go ## gofmt, vet, layers, and "no heap below the runtime"
 .PHONY: boot-test
 boot-test: go deps ## boot every test program on q35, pc and microvm with 1, 2 and 4 vCPUs (RUN=, COUNT=)
 	go run ./harness/cmd/boottest kernel/ktest/progs $(if $(RUN),--run '$(RUN)') --count $(COUNT)
+	$(if $(RUN),,go test -tags boot -count=1 -run TestPowerButton ./harness/boottest)
 
 .PHONY: boot-bench
 boot-bench: go deps ## boot time, RAM floor, size and call costs beside a Linux guest
