@@ -59,6 +59,7 @@ type Stack struct {
 	limiter    *ip.Limiter
 	pmtu       pmtuCache
 	ipID       atomic.Uint32
+	nextQueue  atomic.Uint32 // of the next Route
 
 	mu     sync.Mutex // guards changes of ifaces, and closed
 	closed bool

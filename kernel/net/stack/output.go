@@ -38,6 +38,12 @@ type Route struct {
 	// TOS and TTL are those of each packet; set before the first use.
 	TOS, TTL uint8
 
+	// queue is the transmit queue, modulo those there are, for buffers and
+	// packets alike: a flow goes by one, to stay in order. Routes take turns, so
+	// that flows spread over all, also because some devices (Linux's tap) steer
+	// what they receive of a flow to the queue that it is sent on.
+	queue int
+
 	state atomic.Pointer[routeState]
 }
 
@@ -72,7 +78,7 @@ func (s *Stack) routeOn(ifc *Interface, local, remote netip.Addr) (*Route, error
 			return nil, fmt.Errorf("stack: route to %v: no such interface: %w", remote, ErrNoRoute)
 		}
 	}
-	r := &Route{stack: s, pin: ifc, remote: remote.WithZone(""), TTL: defaultTTL}
+	r := &Route{stack: s, pin: ifc, remote: remote.WithZone(""), TTL: defaultTTL, queue: int(s.nextQueue.Add(1))}
 	out, _, err := s.nextHop(ifc, local, r.remote)
 	if err != nil {
 		return nil, err
@@ -237,7 +243,7 @@ func (r *Route) Alloc() *pkt.Buf {
 	if st.ifc == nil {
 		return nil
 	}
-	return st.ifc.txBuf(0)
+	return st.ifc.txBuf(st.ifc.txQueue(r.queue))
 }
 
 // Confirm tells the neighbour cache that the peer answers (RFC 4861 §7.3.1).
@@ -261,14 +267,6 @@ func (r *Route) Confirm() {
 // fill in. Packets beyond the path MTU are fragmented, other than those with
 // GSO set.
 func (r *Route) Send(p wire.Proto, sumOff int, frames []*pkt.Buf) int {
-	return r.SendOn(0, p, sumOff, frames)
-}
-
-// SendOn is Send by a transmit queue, any number, taken modulo those there are.
-// The packets of a flow go by one, to stay in order; flows spread over all, also
-// because some devices (Linux's tap) steer what they receive of a flow to the
-// queue that it is sent on.
-func (r *Route) SendOn(queue int, p wire.Proto, sumOff int, frames []*pkt.Buf) int {
 	st, mac, known := r.link()
 	if st.err != nil {
 		return 0
@@ -276,17 +274,18 @@ func (r *Route) SendOn(queue int, p wire.Proto, sumOff int, frames []*pkt.Buf) i
 	if !known {
 		for i, b := range frames {
 			if st.tooBig(b) {
-				if !r.fragment(st, 0, p, sumOff, b) {
+				if !r.fragment(st, st.ifc.txQueue(r.queue), p, sumOff, b) {
 					return i
 				}
 				continue
 			}
 			r.prepare(st, mac, p, sumOff, b)
+			b.Queue = uint16(st.ifc.txQueue(r.queue))
 			st.ifc.neigh.Resolve(st.entry, b)
 		}
 		return len(frames)
 	}
-	q := st.ifc.txQueue(queue)
+	q := st.ifc.txQueue(r.queue)
 	for i := 0; i < len(frames); {
 		j := i
 		for ; j < len(frames) && !st.tooBig(frames[j]); j++ {
@@ -478,6 +477,7 @@ func (r *Route) fragment(st *routeState, q int, p wire.Proto, sumOff int, b *pkt
 		if st.entry == nil {
 			ifc.sendTo(q, st.mac, f)
 		} else {
+			f.Queue = uint16(q)
 			ifc.neigh.Resolve(st.entry, f)
 		}
 	})
@@ -493,9 +493,9 @@ func (ifc *Interface) sendTo(q int, mac wire.MAC, b *pkt.Buf) bool {
 	return ifc.transmit1(q, b)
 }
 
-// sendResolved is the neighbour cache's way out.
+// sendResolved is the neighbour cache's way out. Queue is the transmit queue here.
 func (ifc *Interface) sendResolved(mac wire.MAC, bs []*pkt.Buf) {
 	for _, b := range bs {
-		ifc.sendTo(0, mac, b)
+		ifc.sendTo(int(b.Queue), mac, b)
 	}
 }

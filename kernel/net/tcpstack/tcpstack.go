@@ -81,10 +81,9 @@ func (t *Stack) Route(local, remote netip.Addr) (netip.Addr, tcp.Path, error) {
 // TxBuf is an empty transmit buffer.
 func (t *Stack) TxBuf(p *tcp.Path) *pkt.Buf { return p.Link.(*stack.Route).Alloc() }
 
-// Output sends segments, each connection by one transmit queue.
-func (t *Stack) Output(tu *tcp.Tuple, p *tcp.Path, segs []*pkt.Buf) int {
-	q := int(tu.Local.Port() ^ tu.Remote.Port())
-	return p.Link.(*stack.Route).SendOn(q, wire.ProtoTCP, sumOff, segs)
+// Output sends segments.
+func (t *Stack) Output(_ *tcp.Tuple, p *tcp.Path, segs []*pkt.Buf) int {
+	return p.Link.(*stack.Route).Send(wire.ProtoTCP, sumOff, segs)
 }
 
 // NewChannel makes a net channel.

@@ -133,11 +133,10 @@ func (c *Conn) writeMsgs(ms []Message) (int, error) {
 		if n == 0 {
 			return done, syscall.ENOBUFS
 		}
-		q := int(c.local.Port() ^ to.Port())
-		sent := r.SendOn(q, wire.ProtoUDP, 6, bufs[:n])
+		sent := r.Send(wire.ProtoUDP, 6, bufs[:n])
 		for try := 0; sent < n && try < fullTries && r.Err() == nil; try++ {
 			runtime.Gosched()
-			sent += r.SendOn(q, wire.ProtoUDP, 6, bufs[sent:n])
+			sent += r.Send(wire.ProtoUDP, 6, bufs[sent:n])
 		}
 		done += sent
 		if sent < n {
