@@ -57,6 +57,8 @@ type nullGuest struct {
 	stop     bool
 }
 
+func (k *nullKind) Can(design.System, string) error { return nil }
+
 func (k *nullKind) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	k.boots++
 	k.events = append(k.events, cfg.System.Name)
@@ -479,7 +481,7 @@ func TestWaitReply(t *testing.T) {
 	if _, err := WaitReply(context.Background(), d.DialContext, "tcp:5201", "tcp", l.Addr().String(), nil); err != nil {
 		t.Error(err)
 	}
-	if err := ping(context.Background(), d.DialContext, "tcp:11211", "tcp", l.Addr().String()); err == nil {
+	if err := ping(context.Background(), d.DialContext, "tcp:11211", "tcp", l.Addr().String(), time.Second); err == nil {
 		t.Error("a server of something else is taken for memcached")
 	}
 }

@@ -21,8 +21,10 @@ import (
 
 // Kind boots guests of one sort.
 type Kind interface {
-	// Boot starts a guest and returns when the service behind each of ports
-	// ("udp:11211") has answered. An error leaves nothing running.
+	// Can reports why a system cannot run a service here, nil if it can.
+	Can(system design.System, service string) error
+	// Boot starts a guest and returns when each of its ports ("udp:11211") has
+	// answered. An error leaves nothing running.
 	Boot(ctx context.Context, cfg Config) (Guest, error)
 }
 
@@ -31,7 +33,10 @@ type Config struct {
 	System design.System
 	CPUs   int
 	MemMiB int
-	Ports  []string // services that must answer
+	// Service is what the guest runs (design.Service), Ports what must answer;
+	// the first reply on the first of them ends the boot time.
+	Service string
+	Ports   []string
 	// Serial is the file that keeps the console, "" = none.
 	Serial string
 	// Instructions asks for instruction counting, where the accelerator can.

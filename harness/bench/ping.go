@@ -21,8 +21,12 @@ const pingEvery = 2 * time.Millisecond
 // other TCP port for a connection. alive ends the wait early with its error.
 func WaitReply(ctx context.Context, dial Dialer, port, network, addr string, alive func() error) (time.Time, error) {
 	var last error
-	for {
-		err := ping(ctx, dial, port, network, addr)
+	for n := 1; ; n++ {
+		patience := shortPatience
+		if n%8 == 0 {
+			patience = longPatience
+		}
+		err := ping(ctx, dial, port, network, addr, patience)
 		if err == nil {
 			return time.Now(), nil
 		}
@@ -42,8 +46,16 @@ func WaitReply(ctx context.Context, dial Dialer, port, network, addr string, ali
 	}
 }
 
-func ping(ctx context.Context, dial Dialer, port, network, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
+// A lost datagram or SYN is not waited for: most attempts give up soon, so that
+// the first reply is not missed by a second; some wait, for a service that is
+// slow.
+const (
+	shortPatience = 15 * time.Millisecond
+	longPatience  = 300 * time.Millisecond
+)
+
+func ping(ctx context.Context, dial Dialer, port, network, addr string, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	c, err := dial(ctx, network, addr)
 	if err != nil {
@@ -53,7 +65,7 @@ func ping(ctx context.Context, dial Dialer, port, network, addr string) error {
 	if !strings.HasSuffix(port, ":11211") {
 		return nil
 	}
-	if err := c.SetDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	req := "version\r\n"

@@ -79,7 +79,7 @@ func (r *Runner) ramFloor(ctx context.Context, s design.System) (mib, tries int,
 // of the context.
 func (r *Runner) answers(ctx context.Context, s design.System, mib int) (bool, error) {
 	r.event(fmt.Sprintf("RAM floor: %s with %d MiB", s.Title, mib), false)
-	cfg := r.config(s)
+	cfg := r.config(s, r.Plan.Services()[0])
 	cfg.MemMiB, cfg.Instructions = mib, false
 	boot, cancel := context.WithTimeout(ctx, floorTimeout)
 	defer cancel()

@@ -239,19 +239,19 @@ func (r *Runner) ceilings(ctx context.Context) error {
 	return nil
 }
 
-// ports lists what a system has to serve in this plan.
-func (r *Runner) ports(system string) []string {
+// ports lists what a system has to serve in the boots of a service.
+func (r *Runner) ports(system, service string) []string {
 	var out []string
 	for _, w := range r.Plan.Expanded() {
-		if w.Runs(system) && !slices.Contains(out, w.Port) {
+		if w.Runs(system) && design.Service(w.Port) == service && !slices.Contains(out, w.Port) {
 			out = append(out, w.Port)
 		}
 	}
 	return out
 }
 
-func (r *Runner) config(system design.System) Config {
-	return Config{System: system, CPUs: r.Plan.CPUs, MemMiB: r.Plan.MemMiB, Ports: r.ports(system.Name), Instructions: r.Plan.Instructions}
+func (r *Runner) config(system design.System, service string) Config {
+	return Config{System: system, Service: service, CPUs: r.Plan.CPUs, MemMiB: r.Plan.MemMiB, Ports: r.ports(system.Name, service), Instructions: r.Plan.Instructions}
 }
 
 // start boots once, within the time limit.
@@ -272,8 +272,8 @@ func (r *Runner) boot(ctx context.Context, b design.Boot) (bool, error) {
 	for try := 0; ; try++ {
 		r.tries[b.Index]++
 		attempt := r.tries[b.Index]
-		r.event(fmt.Sprintf("boot %d: %s", b.Index+1, sys.Title), false)
-		cfg := r.config(sys)
+		r.event(fmt.Sprintf("boot %d: %s", b.Index+1, sys.Title+" with "+b.Service), false)
+		cfg := r.config(sys, b.Service)
 		serial := fmt.Sprintf("%s/%03d-%s.%d.log", SerialDir, b.Index, b.System, attempt)
 		cfg.Serial = filepath.Join(r.Dir, serial)
 		g, err := r.start(ctx, cfg)
@@ -322,7 +322,7 @@ func (r *Runner) cells(ctx context.Context, g Guest, b design.Boot, attempt int,
 	}
 	err := r.append(journal.Entry{Boot: &journal.Boot{Boot: b, Attempt: attempt, FirstReply: f.FirstReply, Line: f.Line, Accel: f.Accel,
 		Kernel: f.Kernel, Image: f.Image, Parity: f.Parity, Wire: f.Wire, WireNote: f.WireNote, Serial: serial}})
-	if err == nil && f.ImageBytes > 0 {
+	if err == nil && f.ImageBytes > 0 && b.Service == r.Plan.Services()[0] {
 		err = r.putFact(b.System, "image_bytes", float64(f.ImageBytes), -1, 0, "kernel and root as shipped")
 	}
 	if err == nil {
@@ -361,7 +361,7 @@ func (r *Runner) putFact(system, metric string, v float64, boot, pair int, how s
 
 // idle watches a guest that nobody talks to.
 func (r *Runner) idle(ctx context.Context, g Guest, b design.Boot) error {
-	if r.Plan.Idle <= 0 || r.fact[factKey{b.System, "idle_vcpu", b.Index}] {
+	if r.Plan.Idle <= 0 || b.Service != r.Plan.Services()[0] || r.fact[factKey{b.System, "idle_vcpu", b.Index}] {
 		return nil
 	}
 	ps, err := load.ParseProbes(g.Probes())

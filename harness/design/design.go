@@ -235,3 +235,37 @@ func (p Plan) YAML() ([]byte, error) {
 	}
 	return b.Bytes(), enc.Close()
 }
+
+// Limit takes out what cannot be run: for each system and service that can says
+// an error of, the workloads of the service are kept from the system. It returns
+// what was taken out, and why.
+func (p Plan) Limit(can func(s System, service string) error) (Plan, []string) {
+	var why []string
+	var loads []Workload
+	barred := map[string]bool{}
+	for _, svc := range p.Services() {
+		for _, s := range p.Systems {
+			if err := can(s, svc); err != nil {
+				barred[s.Name+"/"+svc] = true
+				why = append(why, fmt.Sprintf("%s does not run %s: %v", s.Title, svc, err))
+			}
+		}
+	}
+	for _, w := range p.Workloads {
+		var systems []string
+		for _, s := range p.Systems {
+			if w.Runs(s.Name) && !barred[s.Name+"/"+Service(w.Port)] {
+				systems = append(systems, s.Name)
+			}
+		}
+		if len(systems) == 0 {
+			continue
+		}
+		if len(systems) < len(p.Systems) {
+			w.Systems = systems
+		}
+		loads = append(loads, w)
+	}
+	p.Workloads = loads
+	return p, why
+}

@@ -34,33 +34,36 @@ func TestBuiltInPlansAreSoundAndSurviveYAML(t *testing.T) {
 	}
 }
 
-// Every block has each system twice, the second half mirrors the first, and the
-// seed fixes the order.
+// Every block has each system twice for each service, the second half mirrors
+// the first, and the seed fixes the order.
 func TestScheduleIsInterleaved(t *testing.T) {
 	p := Default()
 	s := p.Schedule()
-	if len(s) != 18 {
+	if len(s) != 36 {
 		t.Fatalf("%d boots", len(s))
 	}
 	reps := map[string]int{}
 	for i, b := range s {
-		if b.Index != i || b.Pair != i/3 || b.Block != i/6 || b.Replicate != reps[b.System] {
+		k := b.System + b.Service
+		if b.Index != i || b.Pair != i/6 || b.Block != i/12 || b.Replicate != reps[k] {
 			t.Errorf("boot %d: %+v", i, b)
 		}
-		reps[b.System]++
+		reps[k]++
 	}
-	first := map[string]bool{}
 	for block := range 3 {
-		o := s[block*6 : block*6+6]
-		for i := range 3 {
-			if o[i].System != o[5-i].System {
-				t.Errorf("block %d is no palindrome: %v", block, o)
+		for svc := range 2 {
+			first, second := s[block*12+svc*3:][:3], s[block*12+6+svc*3:][:3]
+			for i := range 3 {
+				if first[i].System != second[2-i].System || first[i].Service != second[i].Service || first[i].Service != first[0].Service {
+					t.Errorf("block %d, service %d is no palindrome: %v %v", block, svc, first, second)
+				}
+			}
+			if reflect.DeepEqual(first[0].Placements, second[0].Placements) {
+				t.Error("the order of placements does not alternate")
 			}
 		}
-		if reflect.DeepEqual(o[0].Placements, o[3].Placements) {
-			t.Error("the order of placements does not alternate")
-		}
 	}
+	first := map[string]bool{}
 	for seed := range uint64(20) {
 		p.Seed = seed
 		first[p.Schedule()[0].System] = true
@@ -72,8 +75,29 @@ func TestScheduleIsInterleaved(t *testing.T) {
 		t.Error("the same seed gives another order")
 	}
 	p.Boots = 3
+	p.Workloads = p.Workloads[:4]
 	if n := len(p.Schedule()); n != 9 {
 		t.Errorf("%d boots for 3 a side", n)
+	}
+	p = Default()
+	for i := range p.Workloads {
+		if Service(p.Workloads[i].Port) == "iperf3" {
+			p.Workloads[i].Systems = []string{"osv"}
+		}
+	}
+	if n := len(p.Schedule()); n != 6*4 {
+		t.Errorf("%d boots where one system alone runs iperf3", n)
+	}
+}
+
+func TestServices(t *testing.T) {
+	if got := fmt.Sprint(Default().Services()); got != "[memcached iperf3]" {
+		t.Error(got)
+	}
+	for port, want := range map[string]string{"tcp:80": "http", "tcp:9042": "cassandra", "udp:53": "udp:53"} {
+		if got := Service(port); got != want {
+			t.Errorf("%s: %s", port, got)
+		}
 	}
 }
 
@@ -83,7 +107,7 @@ func TestCells(t *testing.T) {
 	b := p.Schedule()[0]
 	b.System = "linux-stock"
 	cells := p.Cells(b)
-	if want := 2 * (5 + 4 - 1); len(cells) != want {
+	if want := 2 * (2 + 3); len(cells) != want {
 		t.Errorf("%d cells, want %d: %v", len(cells), want, cells)
 	}
 	var names []string
@@ -93,7 +117,7 @@ func TestCells(t *testing.T) {
 			t.Errorf("%+v", w)
 		}
 	}
-	if got := strings.Join(names, " "); got != "udp-get udp-set tcp-get udp-get-open@1000 udp-get-open@2000 udp-get-open@4000 udp-get-open@8000 iperf-in iperf-out" {
+	if got := strings.Join(names, " "); got != "udp-get udp-set tcp-get udp-get-open@1000 udp-get-open@4000 udp-get-open@16000 iperf-in iperf-out" {
 		t.Error(got)
 	}
 }
@@ -179,3 +203,26 @@ func TestNumbers(t *testing.T) {
 }
 
 var zero float64
+
+func TestLimit(t *testing.T) {
+	p, why := Default().Limit(func(s System, service string) error {
+		if s.Guest == "osv" && service == "iperf3" {
+			return fmt.Errorf("no appliance")
+		}
+		return nil
+	})
+	if len(why) != 1 || why[0] != "OSv does not run iperf3: no appliance" || p.Check() != nil {
+		t.Errorf("%q %v", why, p.Check())
+	}
+	for _, b := range p.Schedule() {
+		if b.System == "osv" && b.Service == "iperf3" {
+			t.Fatal("booted all the same")
+		}
+	}
+	if p, why := Default().Limit(func(System, string) error { return fmt.Errorf("no") }); len(p.Workloads) != 0 || len(why) != 6 {
+		t.Errorf("%v %v", p.Workloads, why)
+	}
+	if p, why := Default().Limit(func(System, string) error { return nil }); len(why) != 0 || !reflect.DeepEqual(p, Default()) {
+		t.Error("a plan without limits changes")
+	}
+}

@@ -2,6 +2,8 @@ package design
 
 import (
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -9,6 +11,7 @@ import (
 type Boot struct {
 	Index     int    `json:"index"` // position in the run, from 0
 	System    string `json:"system"`
+	Service   string `json:"service"`
 	Block     int    `json:"block"`
 	Pair      int    `json:"pair"`      // half block: boots of equal Pair are compared
 	Replicate int    `json:"replicate"` // of this system, from 0
@@ -16,28 +19,57 @@ type Boot struct {
 	Placements []Placement `json:"placements"`
 }
 
+// Service names what must run in a guest for a port: a boot runs one service, and
+// a plan with workloads on several boots each system for each of them.
+func Service(port string) string {
+	switch _, n, _ := strings.Cut(port, ":"); n {
+	case "11211":
+		return "memcached"
+	case "5201":
+		return "iperf3"
+	case "80", "8080":
+		return "http"
+	case "9042":
+		return "cassandra"
+	}
+	return port
+}
+
+// Services lists the services of a plan in the order of its workloads. The first
+// is the one whose boots give boot time and idle cost.
+func (p Plan) Services() []string {
+	var out []string
+	for _, w := range p.Workloads {
+		if s := Service(w.Port); !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // Schedule is the order of boots. In each block the systems come in a random
 // order, then in the reverse one. The order of placements alternates too, so that
 // none is always the one on a warm cache. An odd number of boots ends with half
-// a block.
+// a block. Systems without a workload on a service are not booted for it.
 func (p Plan) Schedule() []Boot {
 	var out []Boot
 	for pair := range p.Boots {
 		block, half := pair/2, pair%2
 		order := p.blockOrder(block)
-		for i := range order {
-			s := order[i]
-			if half == 1 {
-				s = order[len(order)-1-i]
-			}
-			b := Boot{Index: len(out), System: p.Systems[s].Name, Block: block, Pair: pair, Replicate: pair}
-			b.Placements = append(b.Placements, p.Placements...)
-			if pair%2 == 1 {
-				for l, r := 0, len(b.Placements)-1; l < r; l, r = l+1, r-1 {
-					b.Placements[l], b.Placements[r] = b.Placements[r], b.Placements[l]
+		if half == 1 {
+			slices.Reverse(order)
+		}
+		for _, service := range p.Services() {
+			for _, s := range order {
+				b := Boot{Index: len(out), System: p.Systems[s].Name, Service: service, Block: block, Pair: pair, Replicate: pair}
+				b.Placements = append(b.Placements, p.Placements...)
+				if half == 1 {
+					slices.Reverse(b.Placements)
+				}
+				if len(p.Cells(b)) > 0 {
+					out = append(out, b)
 				}
 			}
-			out = append(out, b)
 		}
 	}
 	return out
@@ -62,7 +94,7 @@ func (p Plan) Cells(b Boot) []Cell {
 	var out []Cell
 	for _, pl := range b.Placements {
 		for _, w := range p.Expanded() {
-			if w.Runs(b.System) {
+			if w.Runs(b.System) && Service(w.Port) == b.Service {
 				out = append(out, Cell{b.System, w.Name, pl})
 			}
 		}

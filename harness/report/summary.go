@@ -135,8 +135,9 @@ func (d *Data) figures() map[key]*Figure {
 			}
 		}
 	}
+	main := d.Plan.Services()[0]
 	for _, b := range d.Boots {
-		if b.FirstReply > 0 {
+		if b.FirstReply > 0 && b.Boot.Service == main {
 			f := get(key{bootCell, "", "first_reply", b.Boot.System})
 			f.Values = append(f.Values, b.FirstReply)
 			f.pairs[b.Boot.Pair] = b.FirstReply

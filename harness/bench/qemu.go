@@ -1,0 +1,415 @@
+package bench
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"osv/harness/design"
+	"osv/harness/guest/linux"
+	"osv/harness/image"
+	"osv/harness/tcg"
+	"osv/harness/vm"
+	"osv/harness/wire"
+)
+
+// QEMU is what the kinds linux and osv share: one typed description of the
+// machine, so that both guests get the same.
+type QEMU struct {
+	Cache string          // folder of built images and of the counting plugin
+	Base  vm.Spec         // machine, accelerator, CPU model; resolved by Open
+	Log   func(string)    // progress of preparing; nil = silent
+	Wire  wire.Options    // Kind "" = TAP, or user-mode networking without privilege
+	why   map[string]bool // messages said already
+	mu    sync.Mutex
+}
+
+// Open resolves the accelerator once, so that all boots of a run have the same.
+func (q *QEMU) Open(ctx context.Context) error {
+	var err error
+	if q.Base, err = q.Base.Resolve(ctx); err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	return nil
+}
+
+func (q *QEMU) log(format string, a ...any) {
+	if q.Log == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := fmt.Sprintf(format, a...)
+	if q.why == nil {
+		q.why = map[string]bool{}
+	}
+	if !q.why[s] {
+		q.why[s] = true
+		q.Log(s)
+	}
+}
+
+// plug adds the instruction counter where it can count: under TCG, with one
+// vCPU, with a compiler at hand.
+func (q *QEMU) plug(ctx context.Context, s *vm.Spec) *tcg.Counter {
+	if s.Accel != vm.TCG || s.CPUs > 1 {
+		return nil
+	}
+	so, err := tcg.Build(ctx, q.Cache, s.QEMU)
+	if err != nil {
+		q.log("instructions are not counted: %v", err)
+		return nil
+	}
+	c, err := tcg.New(0)
+	if err != nil {
+		q.log("instructions are not counted: %v", err)
+		return nil
+	}
+	s.Plugins = append(s.Plugins, c.Plugin(so))
+	return c
+}
+
+// qemuGuest is a running machine with its wire.
+type qemuGuest struct {
+	v       *vm.VM
+	w       *wire.Wire
+	counter *tcg.Counter
+	facts   Facts
+	stopped bool
+}
+
+// start boots a machine on a wire of its own. prepare makes the guest's spec
+// from the machine's.
+func (q *QEMU) start(ctx context.Context, cfg Config, prepare func(base vm.Spec) (vm.Spec, error)) (g *qemuGuest, err error) {
+	opt := q.Wire
+	opt.Ports = cfg.Ports
+	w, err := wire.Open(opt)
+	if err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	g = &qemuGuest{w: w}
+	defer func() {
+		if err != nil {
+			_ = g.Stop()
+			g = nil
+		}
+	}()
+	base := q.Base
+	base.CPUs, base.MemMiB = cfg.CPUs, cfg.MemMiB
+	base.NICs = []vm.NIC{w.NIC(0)}
+	spec, err := prepare(base)
+	if err != nil {
+		return g, err
+	}
+	if cfg.Instructions {
+		g.counter = q.plug(ctx, &spec)
+	}
+	// The context bounds the boot, not the guest's life: Stop ends that.
+	if g.v, err = vm.Start(context.WithoutCancel(ctx), spec, vm.Options{LogPath: cfg.Serial, Enter: w.Enter}); err != nil {
+		return g, fmt.Errorf("bench: %w", err)
+	}
+	var first time.Time
+	for _, port := range cfg.Ports {
+		network, _, _ := strings.Cut(port, ":")
+		_, addr, err := w.Addr(0, port)
+		if err != nil {
+			return g, err
+		}
+		at, err := WaitReply(ctx, w.DialContext, port, network, addr, g.Alive)
+		if err != nil {
+			return g, fmt.Errorf("bench: %w; console: %s", err, g.v.Tail(6))
+		}
+		if first.IsZero() {
+			first = at
+		}
+	}
+	g.facts = Facts{FirstReply: first.Sub(g.v.Started).Seconds(), Line: g.v.Spec.Line(), Accel: string(g.v.Spec.Accel), Wire: string(w.Kind), WireNote: w.Note}
+	g.facts.Parity = parity(g.v.Spec, g.facts)
+	return g, nil
+}
+
+// parity is the machine's side of the ledger; it is the same for every guest, or
+// the report says so.
+func parity(s vm.Spec, f Facts) map[string]string {
+	p := map[string]string{
+		"machine": string(s.Machine), "accelerator": string(s.Accel), "CPU model": s.CPU, "vCPUs": fmt.Sprint(s.CPUs), "memory": fmt.Sprintf("%d MiB", s.MemMiB),
+		"wire": f.Wire, "instruction counting": "off", "command line": s.Append,
+	}
+	if len(s.Plugins) > 0 {
+		p["instruction counting"] = "on"
+	}
+	if len(s.NICs) > 0 {
+		n := s.NICs[0]
+		model := n.Model
+		if model == "" {
+			model = "virtio-net"
+		}
+		p["network card"] = model
+		p["queue pairs"] = fmt.Sprint(max(n.Queues, 1))
+		p["offloads off"] = strings.Join(n.Off, " ")
+		p["vhost"] = fmt.Sprint(n.VHost)
+	}
+	return p
+}
+
+func (g *qemuGuest) Facts() Facts { return g.facts }
+
+func (g *qemuGuest) Addr(port string) (string, error) {
+	_, addr, err := g.w.Addr(0, port)
+	return addr, err
+}
+
+func (g *qemuGuest) Run(ctx context.Context, cmd *exec.Cmd) error {
+	if g.w.Space == nil {
+		return runCommand(ctx, cmd)
+	}
+	return g.w.Space.Run(ctx, cmd)
+}
+
+func (g *qemuGuest) Place(p design.Placement) ([]int, error) {
+	pin, client, err := pins(p)
+	if err != nil {
+		return nil, err
+	}
+	return client, g.v.Repin(pin)
+}
+
+// pins chooses host cores for a placement: the first core that this process may
+// use for the vCPU, the next ones for the rest.
+func pins(p design.Placement) (vm.Pin, []int, error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return vm.Pin{}, nil, fmt.Errorf("bench: host cores: %w", err)
+	}
+	var cores []int
+	for i := 0; i < 1024; i++ {
+		if set.IsSet(i) {
+			cores = append(cores, i)
+		}
+	}
+	if p == design.Free {
+		return vm.Pin{VCPU: cores, Rest: cores}, nil, nil
+	}
+	if len(cores) < 2 {
+		return vm.Pin{}, nil, fmt.Errorf("bench: placement %s needs two host cores, this process may use %d", p, len(cores))
+	}
+	rest := cores[1:]
+	if p == design.OneCore {
+		return vm.Pin{VCPU: cores[:1], Rest: cores[:1]}, rest, nil
+	}
+	return vm.Pin{VCPU: cores[:1], Rest: rest}, rest, nil
+}
+
+func (g *qemuGuest) Probes() []string {
+	var out []string
+	ts, err := g.v.Threads()
+	if err != nil {
+		return nil
+	}
+	pid := g.v.PID()
+	for _, t := range ts {
+		name := string(t.Role)
+		out = append(out, fmt.Sprintf("%s=cpu:%d/%d", name, pid, t.TID))
+		if t.Role == vm.RoleVCPU {
+			out = append(out, fmt.Sprintf("vcpu_wait=wait:%d/%d", pid, t.TID))
+		}
+	}
+	// Threads of other roles come and go; one that ends during a load would
+	// fail the probe.
+	kept := out[:0]
+	for _, p := range out {
+		if !strings.HasPrefix(p, string(vm.RoleOther)+"=") {
+			kept = append(kept, p)
+		}
+	}
+	if g.counter != nil {
+		kept = append(kept, g.counter.Probes("insn")...)
+	}
+	return kept
+}
+
+func (g *qemuGuest) Alive() error {
+	select {
+	case <-g.v.Done():
+		return fmt.Errorf("the guest ended: %v; console: %s", g.v.Wait(), g.v.Tail(6))
+	default:
+		return nil
+	}
+}
+
+func (g *qemuGuest) Stop() error {
+	if g.stopped {
+		return nil
+	}
+	g.stopped = true
+	var err error
+	if g.v != nil {
+		g.v.Kill()
+		err = g.v.LogErr()
+	}
+	if g.counter != nil {
+		err = errors.Join(err, g.counter.Close())
+	}
+	return errors.Join(err, g.w.Close())
+}
+
+// Linux is the kind "linux": Debian's kernel and server, made by package linux.
+type Linux struct {
+	*QEMU
+	once sync.Once
+	img  linux.Image
+	err  error
+}
+
+// Can reports whether the image has the service and the profile exists.
+func (k *Linux) Can(s design.System, service string) error {
+	if _, ok := linux.Services[service]; !ok || service == linux.None.Name {
+		return fmt.Errorf("the Linux guest has no %s", service)
+	}
+	if _, ok := linux.Profiles[s.Profile]; !ok {
+		return fmt.Errorf("the Linux guest has no profile %q", s.Profile)
+	}
+	return nil
+}
+
+// Boot boots Linux with one service.
+func (k *Linux) Boot(ctx context.Context, cfg Config) (Guest, error) {
+	if err := k.Can(cfg.System, cfg.Service); err != nil {
+		return nil, err
+	}
+	k.once.Do(func() {
+		k.img, k.err = linux.Ensure(ctx, linux.Config{Log: func(s string) { k.log("%s", s) }})
+	})
+	if k.err != nil {
+		return nil, fmt.Errorf("bench: Linux guest: %w", k.err)
+	}
+	lg := linux.Guest{Image: k.img, Profile: linux.Profiles[cfg.System.Profile], Service: linux.Services[cfg.Service], IP: wire.GuestIP(0), Gateway: wire.Host.Addr()}
+	g, err := k.start(ctx, cfg, lg.Spec)
+	if err != nil {
+		return nil, err
+	}
+	g.facts.Kernel = "Linux " + k.img.KernelVersion
+	g.facts.Image = k.img.Digest
+	g.facts.ImageBytes = fileBytes(k.img.Kernel) + fileBytes(k.img.Initrd)
+	g.facts.Parity["kernel"] = g.facts.Kernel
+	for _, f := range lg.Ledger(cfg.CPUs) {
+		switch f.Name {
+		case "profile", "service", "mitigations":
+			g.facts.Parity[f.Name] = f.Value
+		}
+	}
+	return g, nil
+}
+
+// appliances are the folders of our services.
+var appliances = map[string]string{"memcached": "appliances/memcached", "iperf3": "appliances/iperf"}
+
+// serviceArgs are what each appliance is told, as the Linux guest's server is.
+var serviceArgs = map[string]string{"memcached": "-p 11211 -U 11211 -m 64 -c 4096", "iperf3": "-s"}
+
+// OSv is the kind "osv": our appliances, built from the module they are in.
+type OSv struct {
+	*QEMU
+	Module string // the module's folder
+	mu     sync.Mutex
+	built  map[string]string // service → ELF
+}
+
+// Can reports whether there is an appliance for the service.
+func (k *OSv) Can(_ design.System, service string) error {
+	dir, ok := appliances[service]
+	if !ok {
+		return fmt.Errorf("no appliance serves %s", service)
+	}
+	if _, err := os.Stat(filepath.Join(k.Module, dir)); err != nil {
+		return fmt.Errorf("no appliance serves %s: %s is missing", service, dir)
+	}
+	return nil
+}
+
+// build makes an appliance's ELF once a run.
+func (k *OSv) build(service string) (string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if elf, ok := k.built[service]; ok {
+		return elf, nil
+	}
+	elf := filepath.Join(k.Cache, "osv-"+service+".elf")
+	k.log("building %s", appliances[service])
+	if err := image.BuildWith("./"+appliances[service], elf, image.Options{Dir: k.Module, Strip: true}); err != nil {
+		return "", fmt.Errorf("bench: %s: %w", appliances[service], err)
+	}
+	if k.built == nil {
+		k.built = map[string]string{}
+	}
+	k.built[service] = elf
+	return elf, nil
+}
+
+// Boot boots an appliance. The system's option "args" is appended to what it is
+// told (an engine, say).
+func (k *OSv) Boot(ctx context.Context, cfg Config) (Guest, error) {
+	if err := k.Can(cfg.System, cfg.Service); err != nil {
+		return nil, err
+	}
+	elf, err := k.build(cfg.Service)
+	if err != nil {
+		return nil, err
+	}
+	args := strings.TrimSpace(serviceArgs[cfg.Service] + " " + cfg.System.Options["args"])
+	ip := wire.GuestIP(0)
+	g, err := k.start(ctx, cfg, func(base vm.Spec) (vm.Spec, error) {
+		base.Kernel, base.RNG = elf, true
+		base.Append = fmt.Sprintf("--ip=eth0,%s,%d --defaultgw=%s -- %s", ip.Addr(), ip.Bits(), wire.Host.Addr(), args)
+		return base, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	digest, err := fileDigest(elf)
+	if err != nil {
+		_ = g.Stop()
+		return nil, err
+	}
+	g.facts.Kernel, g.facts.Image, g.facts.ImageBytes = "OSv", digest, fileBytes(elf)
+	g.facts.Parity["kernel"], g.facts.Parity["service"] = "OSv", appliances[cfg.Service]+" "+args
+	g.facts.Parity["mitigations"], g.facts.Parity["profile"] = "none needed: one address space, no user mode", firstWord(cfg.System.Profile)
+	return g, nil
+}
+
+func firstWord(s string) string {
+	w, _, _ := strings.Cut(s, " ")
+	return w
+}
+
+func fileBytes(path string) int64 {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
+
+func fileDigest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("bench: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("bench: %w", err)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+}

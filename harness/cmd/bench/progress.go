@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"osv/harness/bench"
+)
+
+// progress shows where a run is: one line that is written over on a terminal,
+// plain lines elsewhere.
+type progress struct {
+	w       io.Writer
+	tty     bool
+	verbose bool
+	began   time.Time
+	first   int // cells that were done when it began, by a run before
+	started bool
+	open    bool // an unfinished line is on the screen
+	width   int
+}
+
+func newProgress(w io.Writer, verbose bool) *progress {
+	p := &progress{w: w, verbose: verbose, began: now()}
+	if f, ok := w.(*os.File); ok {
+		if ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
+			p.tty, p.width = true, int(ws.Col)
+		}
+	}
+	return p
+}
+
+// note writes a line that stays.
+func (p *progress) note(s string) {
+	p.clear()
+	fmt.Fprintln(p.w, s)
+}
+
+func (p *progress) clear() {
+	if p.open {
+		fmt.Fprint(p.w, "\r\x1b[K")
+		p.open = false
+	}
+}
+
+// event shows a step with the time that is left, as far as the past tells.
+func (p *progress) event(e bench.Event) {
+	if !p.started {
+		p.started, p.first, p.began = true, e.Done, now()
+	}
+	line := fmt.Sprintf("[%d/%d", e.Done, e.Total)
+	if left, ok := p.eta(e); ok {
+		line += ", " + left.Round(time.Second).String() + " left"
+	}
+	line += "] " + e.Text
+	switch {
+	case e.Problem:
+		p.note("problem: " + e.Text)
+	case p.tty && !p.verbose:
+		if p.width > 1 && len(line) > p.width-1 {
+			line = line[:p.width-1]
+		}
+		fmt.Fprint(p.w, "\r\x1b[K"+line)
+		p.open = true
+	default:
+		fmt.Fprintln(p.w, line)
+	}
+}
+
+// eta scales the time spent by the cells left; it is never less than the loads
+// themselves take.
+func (p *progress) eta(e bench.Event) (time.Duration, bool) {
+	done := e.Done - p.first
+	if e.Total == e.Done {
+		return 0, false
+	}
+	if done < 2 {
+		return e.Left, e.Left > 0
+	}
+	each := now().Sub(p.began) / time.Duration(done)
+	return max(each*time.Duration(e.Total-e.Done), e.Left), true
+}
+
+func (p *progress) done() { p.clear() }
