@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ var (
 	commands = flag.Int("commands", 20000, "number of commands for TestDifferential")
 	batchMax = flag.Int("batch", 200, "largest number of commands on a connection")
 	show     = flag.Int("show", 1500, "how many bytes of the input TestDifferential shows")
+	dump     = flag.String("dump", "", "file for the input that TestDifferential fails at")
 	seedFlag = flag.Uint64("seed", 0, "seed of TestDifferential; 0 = from the clock")
 )
 
@@ -157,7 +159,10 @@ func about(ours, theirs []byte, stream string, ends []int) string {
 		if a[i] == b[i] {
 			continue
 		}
-		key := strings.TrimPrefix(probe[i], "me ")
+		var key string
+		if f := strings.Fields(probe[i]); len(f) > 1 {
+			key = f[1]
+		}
 		r := fmt.Sprintf("key %s: ours %q, theirs %q; commands that name it:", key, a[i], b[i])
 		for j, e := range ends {
 			end := len(stream)
@@ -242,6 +247,11 @@ func TestDifferential(t *testing.T) {
 		theirs, err := Talk(p.theirs.Addr, parts)
 		if err != nil {
 			t.Fatalf("batch %d: theirs: %v", batch, err)
+		}
+		if *dump != "" {
+			if err := os.WriteFile(*dump, []byte(stream), 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if d := differ(mine, theirs, stream, marks); d != "" {
 			t.Fatalf("seed %d, batch %d (%s), after %d commands: %s", seed, batch, how, done, d)

@@ -316,7 +316,7 @@ func (g *Gen) Meta() string {
 			f += g.safeExptime()
 		case "O":
 			f += g.pick("opaque", "1", "", "123456789012345678901234567890", "1234567890123456789012345678901", "12345678901234567890123456789012")
-			if (cmd == "mg" || cmd == "ma") && len(f) > 32 {
+			if (cmd == "mg" || cmd == "ma") && len(f) > 31 {
 				f = "O" // see README, "opaque"
 			}
 		case "F", "J", "D":
@@ -380,7 +380,7 @@ func (g *Gen) Probe() string {
 		fmt.Fprintf(&b, "me key%d\r\n", i)
 	}
 	for i := range 8 {
-		fmt.Fprintf(&b, "me num%d\r\n", i)
+		fmt.Fprintf(&b, "me num%d\r\nmg num%d v u\r\n", i, i)
 	}
 	b.WriteString("me key\r\nms probe 1 c\r\nx\r\n")
 	return b.String()
