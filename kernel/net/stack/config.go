@@ -99,7 +99,7 @@ func New(cfg Config) (*Stack, error) {
 	s.ipID.Store(uint32(cfg.Random()))
 	s.ifaces.Store(new([]*Interface))
 	if cfg.Mem != nil {
-		l, err := loopback.New(cfg.Mem, 256, 16384)
+		l, err := loopback.New(cfg.Mem, 256, 8192)
 		if err != nil {
 			return nil, fmt.Errorf("stack: %w", err)
 		}

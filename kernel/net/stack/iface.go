@@ -47,6 +47,7 @@ type Interface struct {
 	addrs atomic.Pointer[addrSet]
 	neigh *neigh.Cache
 	loops []*rxLoop
+	plugs []plug // by transmit queue
 	acd   acd
 	nd    ndState
 
@@ -125,6 +126,10 @@ func (s *Stack) addLink(link pkt.Link, cfg IfConfig, loop bool) (*Interface, err
 	ifc.acd.ifc, ifc.acd.timers.clock = ifc, s.clock
 	ifc.nd.ifc, ifc.nd.timers.clock = ifc, s.clock
 	ifc.neigh = neigh.New(neigh.Config{Clock: s.clock, Solicit: ifc.solicit, Send: ifc.sendResolved, Fail: ifc.unresolved})
+	ifc.plugs = make([]plug, caps.TxQueues)
+	for q := range ifc.plugs {
+		ifc.plugs[q].held = make([]*pkt.Buf, 0, 4*s.cfg.Batch)
+	}
 	for q := range caps.RxQueues {
 		ifc.loops = append(ifc.loops, newRxLoop(ifc, q))
 	}

@@ -537,6 +537,58 @@ func TestHandlerContext(t *testing.T) {
 	}
 }
 
+// Answers that many flows send by themselves at the end of a batch share a
+// doorbell; what the ring does not take then waits for the next pass.
+func TestPlug(t *testing.T) {
+	s, l := newBench(t, true, handlerFrame())
+	full := &fullLink{benchLink: l, room: 1 << 20}
+	ifc := s.Interfaces()[0]
+	ifc.link = full
+	ifc.AddNeighbour(addr("10.0.0.2"), peerMAC)
+	r, err := s.Route(netip.Addr{}, addr("10.0.0.2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := 0
+	end := &flowEnd{func() {
+		for range 3 {
+			b := r.Alloc()
+			wire.PutUDP(b.Append(wire.UDPLen), 1, 2, wire.UDPLen, 0)
+			if r.SendOne(wire.ProtoUDP, 6, b) {
+				sent++
+			}
+		}
+	}}
+	other := &flowEnd{end.f}
+	s.HandleUDP(ap("10.0.0.1:11211"), func(c *RxContext, b *pkt.Buf, p []byte) {
+		c.AtEnd(end)
+		c.AtEnd(end)
+		c.AtEnd(other)
+		c.ReplyInPlace(b, 1)
+	})
+	loop := ifc.loops[0]
+	l.credit, l.bells, l.replies = 1, 0, 0
+	loop.pass()
+	if l.bells != 1 || l.replies != 7 || sent != 6 {
+		t.Errorf("%d frames with %d doorbells, %d sent, want 7, 1, 6", l.replies, l.bells, sent)
+	}
+	end.f()
+	if l.replies != 10 {
+		t.Errorf("%d frames: held back without a batch", l.replies)
+	}
+	l.credit, full.room = 1, 2
+	loop.pass()
+	full.room = 100
+	loop.pass()
+	if l.replies != 17 || l.pool.InUse() != 0 {
+		t.Errorf("%d frames, %d buffers out", l.replies, l.pool.InUse())
+	}
+}
+
+type flowEnd struct{ f func() }
+
+func (e *flowEnd) EndBatch(*RxContext) { e.f() }
+
 type ender struct{ n *int }
 
 func (e ender) EndBatch(*RxContext) { *e.n++ }

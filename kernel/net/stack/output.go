@@ -375,7 +375,10 @@ func (st *routeState) tooBig(b *pkt.Buf) bool {
 
 // flush sends prepared frames and undoes the preparation of those not taken.
 func (st *routeState) flush(q int, frames []*pkt.Buf, sumOff int) int {
-	n := st.ifc.link.TxBatch(q, frames)
+	n := st.ifc.plugs[q].take(frames)
+	if n < len(frames) {
+		n += st.ifc.link.TxBatch(q, frames[n:])
+	}
 	if n < len(frames) {
 		st.ifc.count.reason[demux.TxFull].Add(uint64(len(frames) - n))
 		for _, b := range frames[n:] {

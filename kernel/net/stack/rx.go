@@ -109,11 +109,9 @@ func (l *rxLoop) pass() int {
 		l.one(b)
 	}
 	l.endRun()
-	for i, e := range l.ctx.ends {
-		e.EndBatch(&l.ctx)
-		l.ctx.ends[i] = nil
+	if len(l.ctx.ends) > 0 {
+		l.endBatch()
 	}
-	l.ctx.ends = l.ctx.ends[:0]
 	l.ctx.flushTx()
 	yield := len(l.woken) > 0 || l.slowN > 0
 	for _, c := range l.woken {
@@ -131,6 +129,24 @@ func (l *rxLoop) pass() int {
 		runtime.Gosched()
 	}
 	return n
+}
+
+// endBatch tells the handlers that asked for it. Where two loops share a transmit
+// queue, only the first holds it back.
+func (l *rxLoop) endBatch() {
+	var p *plug
+	if l.q < len(l.ifc.plugs) {
+		p = &l.ifc.plugs[l.q]
+		p.put()
+	}
+	for i, e := range l.ctx.ends {
+		e.EndBatch(&l.ctx)
+		l.ctx.ends[i] = nil
+	}
+	l.ctx.ends = l.ctx.ends[:0]
+	if p != nil {
+		p.pull(&l.ctx)
+	}
 }
 
 func (l *rxLoop) flushCounts() {
