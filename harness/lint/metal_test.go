@@ -288,7 +288,7 @@ func TestInitNames(t *testing.T) {
 
 // Every exception has a reason.
 func TestExceptionsHaveReasons(t *testing.T) {
-	for _, m := range []map[string]string{linkAllowed, linkIndirect, unsafeElsewhere} {
+	for _, m := range []map[string]string{linkAllowed, linkIndirect, linkTraps, unsafeElsewhere} {
 		for name, why := range m {
 			if why == "" {
 				t.Errorf("%s: no reason", name)

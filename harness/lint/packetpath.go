@@ -21,8 +21,8 @@ import (
 //	// From: drivers/virtionet/rx.go.  To: netchan/netchan.go.
 //	// May not: allocate, block, take a lock, look past the transport header.
 //
-// Instead of "step N of M" it may say "last step", or "between steps A and B of
-// M" where it drives its neighbours. From and To name files (from the module's
+// Instead of "step N of M" it may say "steps A and B of M", "last step", or
+// "between steps A and B of M" where it drives its neighbours. From and To name files (from the module's
 // root, kernel or kernel/net) or say in words what is not a file.
 
 // banner is one file's place on the path.
@@ -30,14 +30,16 @@ type banner struct {
 	file      string
 	line      int
 	direction string // receive, transmit
-	step, of  int    // 0 if not said
+	step, to  int    // first and last of its steps, 0 if not said
+	of        int    // 0 if not said
 	last      bool
-	from, to  []string // files named, as written
+	src, dst  []string // files that From and To name, as written
 }
 
 var (
 	bannerStart = regexp.MustCompile(`^Packet path, (\w+), (.*)$`)
 	bannerStep  = regexp.MustCompile(`^step (\d+) of (\d+)\b`)
+	bannerSteps = regexp.MustCompile(`^steps (\d+) and (\d+) of (\d+)\b`)
 	bannerLast  = regexp.MustCompile(`^last step\b`)
 	bannerIn    = regexp.MustCompile(`^between steps (\d+) and (\d+) of (\d+)\b`)
 	goPath      = regexp.MustCompile(`[\w./-]+\.go\b`)
@@ -97,14 +99,16 @@ func parseBanner(r *Report, fset *token.FileSet, name string, g *ast.CommentGrou
 		switch where := m[2]; {
 		case bannerStep.MatchString(where):
 			m := bannerStep.FindStringSubmatch(where)
-			b.step, _ = strconv.Atoi(m[1])
-			b.of, _ = strconv.Atoi(m[2])
+			b.step, b.to, b.of = number(m[1]), number(m[1]), number(m[2])
+		case bannerSteps.MatchString(where):
+			m := bannerSteps.FindStringSubmatch(where)
+			b.step, b.to, b.of = number(m[1]), number(m[2]), number(m[3])
 		case bannerIn.MatchString(where):
-			b.of, _ = strconv.Atoi(bannerIn.FindStringSubmatch(where)[3])
+			b.of = number(bannerIn.FindStringSubmatch(where)[3])
 		case bannerLast.MatchString(where):
 			b.last = true
 		default:
-			r.add(name, b.line, "banner says %q, want step N of M, last step, or between steps A and B of M", where)
+			r.add(name, b.line, "banner says %q, want step N of M, steps A and B of M, last step, or between steps A and B of M", where)
 			return b, false
 		}
 		// The rest up to the next paragraph, in one line.
@@ -130,8 +134,13 @@ func (b *banner) parts(r *Report, text string) {
 		r.add(b.file, b.line, "banner lacks From:, To: and May not:, in this order, right below it")
 		return
 	}
-	b.from = goPath.FindAllString(text[from:to], -1)
-	b.to = goPath.FindAllString(text[to:not], -1)
+	b.src = goPath.FindAllString(text[from:to], -1)
+	b.dst = goPath.FindAllString(text[to:not], -1)
+}
+
+func number(digits string) int {
+	n, _ := strconv.Atoi(digits) // too large is no step either
+	return n
 }
 
 // checkSteps compares the banners of each direction with each other.
@@ -159,21 +168,24 @@ func checkSteps(r *Report, all []banner) {
 			if b.direction != direction || b.step == 0 && !b.last {
 				continue
 			}
-			step := b.step
+			first, end := b.step, b.to
 			if b.last {
-				step = of.of
+				first, end = of.of, of.of
 			}
-			if b.of != 0 && (b.step < 1 || b.step > b.of) {
-				r.add(b.file, b.line, "%s path: step %d of %d", direction, b.step, b.of)
+			if b.of != 0 && (first < 1 || end < first || end > b.of) {
+				r.add(b.file, b.line, "%s path: step %d to %d of %d", direction, first, end, b.of)
+				continue
 			}
-			seen[step] = true
-			// Several drivers, or several protocols, share a step; two files of one
-			// package do not.
-			key := fmt.Sprint(path.Dir(b.file), " ", step)
-			if other, ok := byPackage[key]; ok {
-				r.add(b.file, b.line, "%s path: step %d is also that of %s", direction, step, other.file)
+			for step := first; step <= end; step++ {
+				seen[step] = true
+				// Several drivers, or several protocols, share a step; two files of one
+				// package do not.
+				key := fmt.Sprint(path.Dir(b.file), " ", step)
+				if other, ok := byPackage[key]; ok {
+					r.add(b.file, b.line, "%s path: step %d is also that of %s", direction, step, other.file)
+				}
+				byPackage[key] = b
 			}
-			byPackage[key] = b
 		}
 		for s := 1; s <= of.of; s++ {
 			if !seen[s] {
@@ -191,7 +203,7 @@ func checkSteps(r *Report, all []banner) {
 // checkFiles checks that what From and To name exists, and stands on the right
 // side of b.
 func (b *banner) checkFiles(r *Report, dir string, all []banner) {
-	side := func(names []string, word string, wrong func(other int) bool) {
+	side := func(names []string, word string, wrong func(other banner) bool) {
 		for _, name := range names {
 			file := find(dir, b.file, name)
 			if file == "" {
@@ -199,13 +211,13 @@ func (b *banner) checkFiles(r *Report, dir string, all []banner) {
 				continue
 			}
 			i := slices.IndexFunc(all, func(o banner) bool { return o.file == file && o.direction == b.direction })
-			if i >= 0 && b.step != 0 && all[i].step != 0 && wrong(all[i].step) {
+			if i >= 0 && b.step != 0 && all[i].step != 0 && wrong(all[i]) {
 				r.add(b.file, b.line, "%s: %s is step %d, this is step %d", word, name, all[i].step, b.step)
 			}
 		}
 	}
-	side(b.from, "From", func(other int) bool { return other >= b.step })
-	side(b.to, "To", func(other int) bool { return other <= b.step })
+	side(b.src, "From", func(other banner) bool { return other.to >= b.step })
+	side(b.dst, "To", func(other banner) bool { return other.step <= b.to })
 }
 
 // find returns the file that a banner names, relative to dir, "" if there is none.

@@ -53,7 +53,10 @@ func TestPacketPath(t *testing.T) {
 		want                 string // in the first finding, "" = none
 	}{
 		{"right", "", "", "", ""},
-		{"no such step", "kernel/net/demux/demux.go", "step 2 of 3", "step 4 of 3", "step 4 of 3"},
+		{"no such step", "kernel/net/demux/demux.go", "step 2 of 3", "step 4 of 3", "step 4 to 4 of 3"},
+		{"steps in a row", "kernel/net/tcp/input.go", "last step", "steps 2 and 3 of 3", "From: demux/demux.go is step 2, this is step 2"},
+		{"steps backwards", "kernel/net/tcp/input.go", "last step", "steps 3 and 2 of 3", "step 3 to 2 of 3"},
+		{"two steps at once", "kernel/net/demux/demux.go", "step 2 of 3", "steps 2 and 3 of 3", ""},
 		{"other length", "kernel/net/demux/demux.go", "step 2 of 3", "step 2 of 4", "has 4 steps here and 3 in"},
 		{"other direction", "kernel/net/tcp/input.go", "receive, last", "transmit, last", "no file says how many steps the transmit path has"},
 		{"no direction", "kernel/net/tcp/input.go", "receive, last", "sideways, last", "banner reads"},
