@@ -80,6 +80,14 @@ func (ifc *Interface) startDHCP(cfg IfConfig) {
 func (ifc *Interface) dhcpBound(l dhcp.Lease) {
 	s := ifc.stack
 	s.log("%s: %v", ifc.name, l)
+	ifc.setApplying(true) // WaitAddr waits for the routes as well
+	defer ifc.setApplying(false)
+	if l.MTU != 0 {
+		ifc.setMTU(l.MTU)
+	}
+	if len(l.DNS) > 0 {
+		s.SetDNS(l.DNS)
+	}
 	for _, p := range ifc.Addrs() {
 		if p.Addr() == l.Addr.Addr() && p != l.Addr { // the mask has changed
 			ifc.RemoveAddr(p.Addr())
@@ -88,9 +96,6 @@ func (ifc *Interface) dhcpBound(l dhcp.Lease) {
 	if err := ifc.AddAddr(l.Addr); err != nil {
 		s.log("%v", err)
 		return
-	}
-	if l.MTU != 0 {
-		ifc.setMTU(l.MTU)
 	}
 	if len(l.Routes) > 0 { // RFC 3442: then the router option does not count
 		for _, r := range l.Routes {
@@ -101,9 +106,6 @@ func (ifc *Interface) dhcpBound(l dhcp.Lease) {
 		}
 	} else if len(l.Routers) > 0 {
 		s.logErr(ifc.SetGateway(l.Routers[0]))
-	}
-	if len(l.DNS) > 0 {
-		s.SetDNS(l.DNS)
 	}
 	ifc.lease.Store(&l)
 }
@@ -124,6 +126,15 @@ func (ifc *Interface) Lease() (dhcp.Lease, bool) {
 	return dhcp.Lease{}, false
 }
 
+func (ifc *Interface) setApplying(on bool) {
+	ifc.mu.Lock()
+	ifc.applying = on
+	ifc.mu.Unlock()
+	if !on {
+		ifc.tellAddr()
+	}
+}
+
 // tellAddr wakes those who wait for an address.
 func (ifc *Interface) tellAddr() {
 	ifc.mu.Lock()
@@ -134,12 +145,13 @@ func (ifc *Interface) tellAddr() {
 	ifc.mu.Unlock()
 }
 
-// WaitAddr blocks until the interface has an IPv4 address.
+// WaitAddr blocks until the interface has an IPv4 address, and the routes and
+// name servers that came with it are in place.
 func (ifc *Interface) WaitAddr(ctx context.Context) (netip.Prefix, error) {
 	for {
 		ifc.mu.Lock()
 		for _, p := range ifc.addrs.Load().prefixes {
-			if p.Addr().Is4() {
+			if p.Addr().Is4() && !ifc.applying {
 				ifc.mu.Unlock()
 				return p, nil
 			}

@@ -58,6 +58,7 @@ type Interface struct {
 	mu       sync.Mutex // guards changes of addrs, and all below
 	onClose  []func()
 	addrWait chan struct{} // closed when an address comes
+	applying bool          // a lease is being applied
 }
 
 // addrSet is an interface's addresses; replaced as a whole.
