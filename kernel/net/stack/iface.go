@@ -122,6 +122,14 @@ func (s *Stack) addLink(link pkt.Link, cfg IfConfig, loop bool) (*Interface, err
 		}
 		mtu = cfg.MTU
 	}
+	for _, p := range cfg.Addrs {
+		if err := checkAddr(ifc.name, p); err != nil {
+			return nil, err
+		}
+	}
+	if gw := cfg.Gateway; gw.IsValid() && (!gw.Is4() || gw.IsMulticast() || gw.IsUnspecified()) {
+		return nil, fmt.Errorf("stack: link %s: gateway %v is not an IPv4 address of a host", ifc.name, gw)
+	}
 	ifc.mtu.Store(int32(mtu))
 	ifc.addrs.Store(new(addrSet))
 	ifc.acd.ifc, ifc.acd.timers.clock = ifc, s.clock
@@ -212,11 +220,11 @@ func (ifc *Interface) Addrs() []netip.Prefix { return slices.Clone(ifc.addrs.Loa
 
 // AddAddr adds an address and the route to its prefix, and announces it.
 func (ifc *Interface) AddAddr(p netip.Prefix) error {
+	if err := checkAddr(ifc.name, p); err != nil {
+		return err
+	}
 	a := p.Addr().WithZone("")
 	p = netip.PrefixFrom(a, p.Bits())
-	if !p.IsValid() || a.IsMulticast() || a.IsUnspecified() || a.Is4In6() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
-		return fmt.Errorf("stack: %s: %v is not an address for an interface", ifc.name, p)
-	}
 	ifc.mu.Lock()
 	if ifc.addrs.Load().has(a) {
 		ifc.mu.Unlock()
@@ -235,6 +243,13 @@ func (ifc *Interface) AddAddr(p netip.Prefix) error {
 		}
 	}
 	ifc.tellAddr()
+	return nil
+}
+
+func checkAddr(name string, p netip.Prefix) error {
+	if a := p.Addr(); !p.IsValid() || a.IsMulticast() || a.IsUnspecified() || a.Is4In6() || a == broadcast4 {
+		return fmt.Errorf("stack: %s: %v is not an address for an interface", name, p)
+	}
 	return nil
 }
 

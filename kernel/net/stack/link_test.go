@@ -265,6 +265,11 @@ func TestAddLinkErrors(t *testing.T) {
 		"MTU":         func() error { _, err := h.stack.AddLink(l, IfConfig{MTU: 9000}); return err },
 		"no queues":   func() error { c := *l; c.caps.RxQueues = 0; _, err := h.stack.AddLink(&c, IfConfig{}); return err },
 		"bad address": func() error { return h.ifc.AddAddr(pfx("224.0.0.1/24")) },
+		"link with a bad address": func() error {
+			_, err := h.stack.AddLink(l, IfConfig{Addrs: []netip.Prefix{pfx("0.0.0.0/8")}})
+			return err
+		},
+		"bad gateway": func() error { _, err := h.stack.AddLink(l, IfConfig{Gateway: addr("fd00::1")}); return err },
 		"no prefix":   func() error { return h.ifc.AddAddr(netip.Prefix{}) },
 		"handler on another's address": func() error {
 			_, err := h.stack.HandleUDP(ap("10.9.9.9:7"), nil)
