@@ -512,13 +512,13 @@ func TestRunnerRefusals(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	m := Metrics(load.Result{Spec: load.Spec{Kind: load.Iperf}, BitRate: 1e9})
+	m := Metrics(load.Result{Spec: load.Spec{Kind: load.Iperf}, BitRate: 1e9}, design.Split)
 	if !reflect.DeepEqual(m, map[string]float64{"bit_rate": 1e9}) {
 		t.Errorf("%v", m)
 	}
 	m = Metrics(load.Result{Spec: load.Spec{Kind: load.MemcachedUDP}, Rate: 50, Completed: 100, Seconds: 2, ClientCPU: 0.5,
-		Probes: map[string]float64{"insn": 2.3e6, "vcpu": 1e7, "main": 2e6}, Latency: load.Quantiles{P50: 1, P99: 2, P999: 3}})
-	want := map[string]float64{"rate": 50, "p50": 1, "p99": 2, "p999": 3, "instructions": 23000, "vcpu_ns": 1e5, "main_ns": 2e4, "client_ns": 1e7}
+		Probes: map[string]float64{"insn": 2.3e6, "vcpu": 1e7, "main": 2e6, "vcpu_wait": 1.002e9}, Latency: load.Quantiles{P50: 1, P99: 2, P999: 3}}, design.OneCore)
+	want := map[string]float64{"rate": 50, "p50": 1, "p99": 2, "p999": 3, "instructions": 23000, "vcpu_ns": 1e5, "main_ns": 2e4, "client_ns": 1e7, "host_wait": 0.5}
 	if !reflect.DeepEqual(m, want) {
 		t.Errorf("%v", m)
 	}

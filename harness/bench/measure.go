@@ -63,8 +63,22 @@ func (r *Runner) measure(ctx context.Context, g Guest, w design.Workload, client
 	return res, nil
 }
 
+// hostWait is the share of the window in which the vCPU was runnable and not on a
+// core because of somebody else: its run-queue wait, less the run time of QEMU's
+// main loop where the two share a core.
+func hostWait(r load.Result, p design.Placement) float64 {
+	if r.Seconds <= 0 {
+		return 0
+	}
+	wait := r.Probes["vcpu_wait"]
+	if p == design.OneCore {
+		wait -= r.Probes["main"]
+	}
+	return max(0, wait/1e9/r.Seconds)
+}
+
 // Metrics derives the named figures of a result.
-func Metrics(r load.Result) map[string]float64 {
+func Metrics(r load.Result, p design.Placement) map[string]float64 {
 	m := map[string]float64{}
 	put := func(name string, v float64) {
 		if v > 0 {
@@ -75,6 +89,7 @@ func Metrics(r load.Result) map[string]float64 {
 		put("bit_rate", r.BitRate)
 		return m
 	}
+	put("host_wait", hostWait(r, p))
 	put("rate", r.Rate)
 	put("p50", float64(r.Latency.P50))
 	put("p99", float64(r.Latency.P99))

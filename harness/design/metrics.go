@@ -33,7 +33,7 @@ var Metrics = []Metric{
 	{Name: "idle_instructions", Title: "Guest instructions while idle", Unit: "M/s", Scale: 1e-6, Digits: 3},
 	{Name: "ram_floor", Title: "Least memory that boots and serves", Unit: "MiB", Scale: 1, Digits: 3},
 	{Name: "image_bytes", Title: "Image size", Unit: "MiB", Scale: 1.0 / (1 << 20), Digits: 3},
-	{Name: "lost", Title: "Lost requests", Unit: "requests", Scale: 1, Digits: 3},
+	{Name: "host_wait", Title: "vCPU kept waiting by the host", Unit: "% of the time", Scale: 100, Digits: 2},
 }
 
 // MetricByName finds a metric; one that is not listed is shown as it is.

@@ -46,7 +46,7 @@ const forever = int64(1) << 60
 // NewEngine prepares a run of spec. A finite job (job true) has no window: it
 // ends with its codec.
 func NewEngine(spec Spec, codec Codec, job bool) (*Engine, error) {
-	e := &Engine{Spec: spec, Codec: codec, Rand: dist.NewRand(spec.Seed)}
+	e := &Engine{Spec: spec, Codec: codec, Rand: dist.NewRand(spec.Seed + spec.Repeat*0x9e3779b9)}
 	base := time.Now()
 	e.Now = func() int64 { return int64(time.Since(base)) }
 	if spec.Mode == Open && !job {

@@ -95,7 +95,10 @@ type Spec struct {
 	IperfReverse bool   `json:"iperf_reverse,omitempty" yaml:"iperf_reverse,omitempty"` // guest sends
 	IperfBitrate string `json:"iperf_bitrate,omitempty" yaml:"iperf_bitrate,omitempty"` // as iperf3 -b
 
-	Seed uint64 `json:"seed,omitempty" yaml:"seed,omitempty"`
+	// Seed fixes keys, values, their order and the gaps. Repeat varies order and
+	// gaps but leaves keys and values alone.
+	Seed   uint64 `json:"seed,omitempty" yaml:"seed,omitempty"`
+	Repeat uint64 `json:"repeat,omitempty" yaml:"repeat,omitempty"`
 }
 
 // WithDefaults fills what is unset: 10,000 keys of 32 bytes, values of 32 bytes,

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"osv/harness/design"
+	"osv/harness/load"
 	"osv/harness/plot"
 	"osv/harness/stats"
 )
@@ -114,6 +115,7 @@ func (d *Data) html(charts []drawn, claims string) ([]byte, error) {
 		}
 		v.Failures = append(v.Failures, where+": "+f.Error+end)
 	}
+	v.Failures = append(v.Failures, d.disturbances()...)
 	for _, s := range d.Samples {
 		if s.HDR != "" {
 			v.HDRCount++
@@ -234,4 +236,30 @@ func (d *Data) method() []string {
 		out = append(out, "The generator against the null server on loopback: "+strings.Join(ceilings, ", ")+".")
 	}
 	return append(out, d.Notes...)
+}
+
+// disturbed is the share of a window in which the host kept a vCPU waiting from
+// which on a sample is listed.
+const disturbed = 0.10
+
+// disturbances lists the samples in which the host was busy with something else,
+// or the guest stood still.
+func (d *Data) disturbances() []string {
+	var out []string
+	for _, s := range d.Samples {
+		where := fmt.Sprintf("boot %d, %s on %s, %s: ", s.Boot+1, s.Cell.Workload, s.Cell.System, s.Cell.Placement)
+		if w := s.Metrics["host_wait"]; w > disturbed {
+			out = append(out, fmt.Sprintf("%sthe host kept the vCPU waiting %.0f %% of the time", where, w*100))
+		}
+		still := 0
+		for _, n := range s.Result.Timeline {
+			if n == 0 {
+				still++
+			}
+		}
+		if still > 0 && s.Result.Rate*load.TimelineStep/1e9 > 20 {
+			out = append(out, fmt.Sprintf("%sno reply in %d of %d tenths of a second", where, still, len(s.Result.Timeline)))
+		}
+	}
+	return out
 }

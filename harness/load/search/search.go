@@ -141,7 +141,7 @@ func tryRate(ctx context.Context, spec load.Spec, rate float64, cfg KneeConfig, 
 	var p99 []float64
 	passed := 0
 	for i := range cfg.Repeats {
-		spec.Seed = spec.Seed*31 + uint64(i)
+		spec.Repeat = uint64(i)
 		r, err := m(ctx, spec)
 		if err != nil {
 			return p, fmt.Errorf("search: %.0f requests/s: %w", rate, err)

@@ -137,8 +137,8 @@ func TestFaults(t *testing.T) {
 		end  func(c net.Conn, r *bufio.Reader)
 		want string
 	}{
-		"closed": {func(c net.Conn, r *bufio.Reader) {}, "closed by the server"},
-		"wrong":  {func(c net.Conn, r *bufio.Reader) { c.Write([]byte("ERROR\r\n")); r.ReadByte() }, "wrong reply"},
+		"closed": {func(c net.Conn, r *bufio.Reader) {}, "failed: connection"},
+		"wrong":  {func(c net.Conn, r *bufio.Reader) { r.ReadString('\n'); c.Write([]byte("ERROR\r\n")); r.ReadByte() }, "wrong reply"},
 		"unasked": {func(c net.Conn, r *bufio.Reader) {
 			c.Write([]byte("END\r\nEND\r\nEND\r\nEND\r\nEND\r\nEND\r\n"))
 			r.ReadByte()
