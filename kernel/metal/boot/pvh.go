@@ -60,16 +60,20 @@ func readStartInfo() {
 			continue
 		}
 		start, end := max(pageUp(addr), lowestUsed), (addr+size)&^(phys.FrameSize-1)
-		if start < biosEnd {
-			end = min(end, max(start, biosStart))
-		}
-		if start >= end || ranges == maxRanges {
-			continue
-		}
-		ram[ranges] = extent{start, end}
-		ranges++
-		ramTop = max(ramTop, end)
+		addRange(start, min(end, biosStart))
+		addRange(max(start, biosEnd), end)
 	}
+}
+
+// addRange notes RAM [start, end), if that is anything. The legacy video and BIOS
+// areas between 640 KiB and 1 MiB have been left out.
+func addRange(start, end uintptr) {
+	if start >= end || ranges == maxRanges {
+		return
+	}
+	ram[ranges] = extent{start, end}
+	ranges++
+	ramTop = max(ramTop, end)
 }
 
 // ramHolds says whether one RAM range contains [start, end).

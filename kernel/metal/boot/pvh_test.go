@@ -131,3 +131,14 @@ func TestAddRAM(t *testing.T) {
 		}
 	}
 }
+
+// RAM that starts below the BIOS area and goes on beyond it loses that area only.
+func TestReadStartInfoAcrossTheBIOS(t *testing.T) {
+	m := fresh(t)
+	m.startInfo("", [][3]uint64{{0, 64 << 20, typeRAM}})
+	readStartInfo()
+	want := []extent{{lowestUsed, biosStart}, {biosEnd, 64 << 20}}
+	if got := ram[:ranges]; !slices.Equal(got, want) || ramTop != 64<<20 {
+		t.Errorf("RAM is %v up to %#x, want %v", got, ramTop, want)
+	}
+}

@@ -39,6 +39,7 @@ const (
 	ICRInit    = 0x4500 // assert, INIT
 	ICRStartup = 0x4600 // assert, STARTUP; the low byte is the page
 	icrFixed   = 0x4000
+	icrSelf    = 1<<18 | icrFixed // shorthand: this processor
 
 	// APICPhys is where the xAPIC page is at reset (§11.4.1).
 	APICPhys = 0xfee00000
@@ -119,6 +120,16 @@ func SendICR(apic uint32, cmd uint32) {
 func SendIPI(c *CPU, vector uint32) {
 	Current().Stats.IPIs++
 	SendICR(c.APIC, icrFixed|vector)
+}
+
+// SendSelf raises vector on this processor. Unlike SendIPI it leaves the upper half
+// of the command register alone, so that an NMI may use it in the middle of one.
+func SendSelf(vector uint32) {
+	if x2apic {
+		SendICR(0, icrSelf|vector)
+		return
+	}
+	apicWrite(apicICRLow, icrSelf|vector)
 }
 
 // CalibrateTimer learns the rate of the one-shot timer against the TSC: the

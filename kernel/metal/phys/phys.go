@@ -176,19 +176,30 @@ func AllocZero(order uint) uintptr {
 }
 
 // Free gives back a block that Alloc(order) returned. A block that is not
-// allocated is refused: false.
+// allocated, or lies inside a free one, is refused: false.
 func Free(p uintptr, order uint) bool {
 	f := p / FrameSize
 	if p%(FrameSize<<order) != 0 || f+1<<order > frames {
 		return false
 	}
 	mu.Lock()
-	ok := *arch.Byte(meta + f) == metaBusy
+	ok := *arch.Byte(meta + f) == metaBusy && !insideFree(f)
 	if ok {
 		freeBlock(f, order)
 	}
 	mu.Unlock()
 	return ok
+}
+
+// insideFree says whether f lies in a free block that starts before it.
+func insideFree(f uintptr) bool {
+	for o := uint(1); o <= MaxOrder; o++ {
+		head := f &^ (1<<o - 1)
+		if m := *arch.Byte(meta + head); m&metaFree != 0 && head+1<<(m&^metaFree) > f {
+			return true
+		}
+	}
+	return false
 }
 
 // AllocContiguous returns n frames in a row aligned to align frames (a power of
@@ -225,5 +236,6 @@ func FreeRun(start, end uintptr) {
 // Counts returns the number of frames given to the allocator, free now, and the
 // fewest ever free.
 func Counts() (all, now, least uintptr) {
-	return atomic.LoadUintptr(&total), atomic.LoadUintptr(&free), atomic.LoadUintptr(&low)
+	now = atomic.LoadUintptr(&free)
+	return atomic.LoadUintptr(&total), now, min(now, atomic.LoadUintptr(&low))
 }

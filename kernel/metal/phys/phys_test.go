@@ -343,3 +343,23 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("free lists at the end %v, at the start %v", got, atStart)
 	}
 }
+
+// A frame freed twice must be refused also when its block has merged with its
+// neighbours meanwhile: nothing at the frame itself tells any more.
+func TestFreeTwiceAfterMerge(t *testing.T) {
+	fresh(t, 64*FrameSize)
+	AddRange(16*FrameSize, 32*FrameSize)
+	a, b := Alloc(0), Alloc(0)
+	if !Free(a, 0) || !Free(b, 0) {
+		t.Fatal("a busy frame was refused")
+	}
+	want := lists(t)
+	for _, p := range []uintptr{a, b, 20 * FrameSize} {
+		if Free(p, 0) {
+			t.Errorf("frame %d was free and could be freed again", p/FrameSize)
+		}
+	}
+	if got := lists(t); !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("lists are %v, want %v", got, want)
+	}
+}

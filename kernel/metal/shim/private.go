@@ -10,8 +10,8 @@ import (
 	"osv/kernel/metal/vm"
 )
 
-// Private calls: what the kernel above the runtime asks of metal. The numbers
-// are repeated in kernel/hw/gate, their only caller; gate_test compares them.
+// Private calls: what the kernel above the runtime asks of metal, by way of
+// kernel/hw/gate, their only caller.
 const (
 	callBase = 0x1000
 

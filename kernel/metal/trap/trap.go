@@ -204,7 +204,7 @@ func exception(c *cpu.CPU, f *Frame, fx, v uintptr) bool {
 		// The host's operator wants to know what the guest is doing: have the runtime
 		// print all goroutines. Locks may be held here, so only ask for it.
 		atomic.StoreUint32(&dumpWanted, 1)
-		cpu.SendIPI(c, cpu.VectorIPI)
+		cpu.SendSelf(cpu.VectorIPI)
 		return false
 	}
 	die(c, f, v, arch.ReadCR2())
