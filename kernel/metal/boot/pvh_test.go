@@ -2,6 +2,7 @@ package boot
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"osv/kernel/ktest/hostcpu"
