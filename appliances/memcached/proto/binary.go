@@ -338,7 +338,7 @@ func (c *Conn) binGet(key []byte, withKey, touch bool, exp uint32, o *Out) {
 	b = append(b, it.Key()[:nkey]...)
 	if direct {
 		o.B = b
-		o.value(&c.w, it, false)
+		c.value(o, it, false)
 		return
 	}
 	c.sendSlow(o, b, it, true, false)

@@ -54,6 +54,9 @@ type Conn struct {
 	set setState
 	bin binState
 
+	held heldValue
+	more moreKeys
+
 	lastCmd uint32 // relative second of the last command
 }
 
@@ -66,7 +69,7 @@ func NewConn(s *Server, id int) *Conn {
 
 // Init makes c a new connection, keeping its buffers.
 func (c *Conn) Init(s *Server, id int) {
-	*c = Conn{srv: s, w: s.Store.Worker(id), carry: c.carry[:0], scratch: c.scratch}
+	*c = Conn{srv: s, w: s.Store.Worker(id), carry: c.carry[:0], scratch: c.scratch, more: moreKeys{keys: c.more.keys[:0]}}
 }
 
 // Idle is the number of seconds since the last command.
@@ -77,9 +80,17 @@ func (c *Conn) Idle() uint32 { return c.srv.Store.Now() - c.lastCmd }
 // where o's Sink does, and holds nothing of the Store when it returns, except the
 // memory of a value that is still coming.
 func (c *Conn) Feed(in []byte, o *Out) Status {
-	before := o.Written()
-	c.w.Count(countBytesRead, uint64(len(in)))
-	for len(in) > 0 && c.state != stateClosed && o.Err == nil {
+	_, st := c.FeedHold(in, o)
+	return st
+}
+
+// FeedHold is Feed for an Out with Hold: it may stop before the end of in, when
+// the reply is too long for o, and returns how many bytes it took. Then the
+// engine sends what is in o and calls Resume until that returns true, before it
+// feeds the rest.
+func (c *Conn) FeedHold(in []byte, o *Out) (int, Status) {
+	before, size := o.Written(), len(in)
+	for len(in) > 0 && c.state != stateClosed && o.Err == nil && !c.stopped(o) {
 		switch c.state {
 		case stateFirst:
 			c.state = stateLine
@@ -108,12 +119,14 @@ func (c *Conn) Feed(in []byte, o *Out) Status {
 		}
 	}
 	c.w.Leave()
+	n := size - len(in)
+	c.w.Count(countBytesRead, uint64(n))
 	c.w.Count(countBytesWritten, o.Written()-before)
-	if c.state == stateClosed || o.Err != nil {
+	if c.state == stateClosed && !c.Pending() || o.Err != nil {
 		c.End()
-		return Close
+		return n, Close
 	}
-	return Open
+	return n, Open
 }
 
 // End frees what the connection holds. The engine calls it when the connection
@@ -123,6 +136,11 @@ func (c *Conn) End() {
 	if c.set.p.Active() {
 		c.w.Abort(&c.set.p)
 	}
+	if c.held.active {
+		c.held.active = false
+		c.held.it.Unpin()
+	}
+	c.more.active = false
 	c.state = stateClosed
 	c.carry = nil
 }

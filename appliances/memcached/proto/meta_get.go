@@ -90,7 +90,7 @@ func (c *Conn) metaGet(key []byte, o *Out) {
 	if direct {
 		o.B = b
 		if f.value {
-			o.value(&c.w, it, true)
+			c.value(o, it, true)
 		}
 		return
 	}

@@ -1,7 +1,5 @@
 package proto
 
-import "osv/appliances/memcached/store"
-
 // Sink takes the replies of a stream when the buffer is full.
 type Sink interface {
 	// Flush sends b, which is what the last Flush or the creator of the Out
@@ -12,10 +10,16 @@ type Sink interface {
 
 // Out is where replies go: bytes are added to B up to its capacity, then Sink
 // takes it. Without a Sink B grows. After an error everything is dropped.
+//
+// Hold is for an engine that must not block, and has no Sink: commands stop when
+// B has less than HeaderMax of room, and values that do not fit are held back
+// (Conn.FeedHold, Conn.Resume). Only the replies of statistics and dumps then
+// make B grow.
 type Out struct {
 	B    []byte
 	Sink Sink
 	Err  error
+	Hold bool
 
 	flushed uint64 // bytes that Sink took
 }
@@ -99,38 +103,4 @@ func appendUint(b []byte, v uint64) []byte {
 		v /= 10
 	}
 	return append(b, t[i:]...)
-}
-
-// value puts the item's value, "\r\n" included if crlf is set. A value that does
-// not fit into the buffer is pinned and sent in parts, with the reader section
-// left, as Flush may block as long as the client likes. The Item is invalid
-// afterwards if value returns false.
-func (o *Out) value(w *store.Worker, it store.Item, crlf bool) bool {
-	n := it.Len()
-	if crlf {
-		n += 2
-	}
-	if v := it.Value(); v != nil && n <= o.room() {
-		o.B = append(o.B, v[:n]...)
-		return true
-	}
-	if !it.Pin() {
-		// Thousands of slow readers of this one item: the stream cannot go on.
-		o.Err = errTooManyPins
-		return false
-	}
-	w.Leave()
-	if v := it.Value(); v != nil {
-		o.put(v[:n])
-	} else {
-		for c := store.Cursor(0); n > 0; {
-			var p []byte
-			p, c = it.Piece(c)
-			p = p[:min(n, len(p))]
-			o.put(p)
-			n -= len(p)
-		}
-	}
-	it.Unpin()
-	return false
 }

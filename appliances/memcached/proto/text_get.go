@@ -15,6 +15,10 @@ func (c *Conn) get(keys []byte, o *Out, cas bool) {
 			return
 		}
 		c.getOne(keys, o, cas, false, 0)
+		if c.held.active {
+			c.more = moreKeys{keys: c.more.keys[:0], active: true}
+			return
+		}
 		o.str(rEnd)
 		return
 	}
@@ -74,7 +78,16 @@ func (c *Conn) getMany(keys []byte, o *Out, cas, touch bool, deadline uint32) {
 		o.str(rError)
 		return
 	}
+	c.getRest(keys, o, cas, touch, deadline)
+}
+
+// getRest answers the keys that are left of a get, until it must stop.
+func (c *Conn) getRest(keys []byte, o *Out, cas, touch bool, deadline uint32) {
 	for {
+		if c.stopped(o) {
+			c.more = moreKeys{append(c.more.keys[:0], keys...), true, cas, touch, deadline}
+			return
+		}
 		var k []byte
 		if k, keys = nextKey(keys); len(k) == 0 {
 			break
@@ -126,25 +139,25 @@ func (c *Conn) getOne(key []byte, o *Out, cas, touch bool, deadline uint32) {
 	b = append(b, '\r', '\n')
 	if direct {
 		o.B = b
-		o.value(&c.w, it, true)
+		c.value(o, it, true)
 		return
 	}
 	c.sendSlow(o, b, it, true, true)
 }
 
-// headerMax is the longest line in front of a value: a meta reply with all flags
+// HeaderMax is the longest line in front of a value: a meta reply with all flags
 // and a base64 key.
-const headerMax = 1024
+const HeaderMax = 1024
 
 // header returns a buffer for the line in front of a value: o's own if the line
 // fits for sure (then direct is true and the result goes to o.B), else scratch
 // for sendSlow.
 func (c *Conn) header(o *Out) (b []byte, direct bool) {
-	if o.room() >= headerMax {
+	if o.room() >= HeaderMax || o.Hold {
 		return o.B, true
 	}
 	if c.scratch == nil {
-		c.scratch = make([]byte, 0, headerMax)
+		c.scratch = make([]byte, 0, HeaderMax)
 	}
 	return c.scratch[:0], false
 }
@@ -163,6 +176,6 @@ func (c *Conn) sendSlow(o *Out, b []byte, it store.Item, value, crlf bool) {
 	}
 	c.w.Leave()
 	o.put(b)
-	o.value(&c.w, it, crlf)
+	c.value(o, it, crlf)
 	it.Unpin()
 }
