@@ -511,6 +511,28 @@ func TestRunnerRefusals(t *testing.T) {
 	}
 }
 
+func TestVerdict(t *testing.T) {
+	open := load.Result{Spec: load.Spec{Kind: load.MemcachedUDP, Mode: load.Open}, Seconds: 1, Offered: 1000, Rate: 700, Lost: 200}
+	kept := open
+	kept.Rate = 990
+	noisy := open
+	noisy.Probes = map[string]float64{"vcpu_wait": 0.5e9}
+	closed := open
+	closed.Spec.Mode = load.Closed
+	wrong := open
+	wrong.Wrong = 1
+	iperf := load.Result{Spec: load.Spec{Kind: load.Iperf, IperfUDP: true}, Lost: 5}
+	for name, c := range map[string]struct {
+		r    load.Result
+		want bool
+	}{"overload": {open, true}, "loss at a rate that was kept": {kept, false}, "overload of a starved vCPU": {noisy, false}, "closed loop": {closed, false},
+		"wrong replies": {wrong, false}, "iperf over UDP": {iperf, true}, "clean": {load.Result{}, true}} {
+		if got, why := verdict(c.r, design.Split); got != c.want || got != (why == "") {
+			t.Errorf("%s: %v %q", name, got, why)
+		}
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	m := Metrics(load.Result{Spec: load.Spec{Kind: load.Iperf}, BitRate: 1e9}, design.Split)
 	if !reflect.DeepEqual(m, map[string]float64{"bit_rate": 1e9}) {

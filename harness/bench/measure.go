@@ -77,6 +77,28 @@ func hostWait(r load.Result, p design.Placement) float64 {
 	return max(0, wait/1e9/r.Seconds)
 }
 
+// keptRate is the share of an offered rate that must be answered for the rate to
+// count as carried.
+const keptRate = 0.97
+
+// verdict says whether a sample counts, and why not. Loss is a fault of the
+// sample, except where it is the finding: iperf over UDP, and an open-loop rate
+// that the guest did not carry while the host left it alone.
+func verdict(r load.Result, p design.Placement) (bool, string) {
+	ok, why := r.Clean()
+	if ok || r.Wrong+r.Errors+r.Misses > 0 {
+		return ok, why
+	}
+	if r.Spec.Kind == load.Iperf && r.Spec.IperfUDP {
+		return true, ""
+	}
+	overload := r.Spec.Mode == load.Open && r.Rate < keptRate*r.Offered
+	if overload && hostWait(r, p) <= maxHostWait {
+		return true, ""
+	}
+	return false, why
+}
+
 // Metrics derives the named figures of a result.
 func Metrics(r load.Result, p design.Placement) map[string]float64 {
 	m := map[string]float64{}

@@ -424,10 +424,7 @@ func (r *Runner) cell(ctx context.Context, g Guest, b design.Boot, c design.Cell
 			}
 			continue
 		}
-		clean, why := res.Clean()
-		if res.Spec.Kind == load.Iperf && res.Spec.IperfUDP {
-			clean, why = true, "" // UDP iperf finds the loss; it is a result
-		}
+		clean, why := verdict(res, c.Placement)
 		if !clean && try < maxTries {
 			r.event(fmt.Sprintf("%s on %s: %s; again", c.Workload, c.System, why), true)
 			continue

@@ -21,7 +21,7 @@ func seconds(s float64) load.Duration { return load.Duration(s * float64(time.Se
 func workloads(measure float64) []Workload {
 	mem := func(name, title, port string, s load.Spec) Workload {
 		s.Warmup, s.Duration, s.Mode = seconds(measure/4), seconds(measure), load.Closed
-		s.Keys, s.KeySize, s.ValueSize = 2000, "32", "32"
+		s.Keys, s.KeySize, s.ValueSize = 1000, "32", "32"
 		return Workload{Name: name, Title: title, Port: port, Spec: s}
 	}
 	return []Workload{
@@ -34,7 +34,7 @@ func workloads(measure float64) []Workload {
 // curve is the open-loop latency curve of UDP GET.
 func curve(measure float64, rates ...float64) Workload {
 	return Workload{Name: "udp-get-open", Title: "memcached UDP GET at a fixed rate", Port: MemcachedUDPPort, Rates: rates,
-		Spec: load.Spec{Kind: load.MemcachedUDP, Mode: load.Open, Conns: 1, Keys: 2000, KeySize: "32", ValueSize: "32",
+		Spec: load.Spec{Kind: load.MemcachedUDP, Mode: load.Open, Conns: 1, Keys: 1000, KeySize: "32", ValueSize: "32",
 			Warmup: seconds(measure / 4), Duration: seconds(measure)}}
 }
 
@@ -49,11 +49,11 @@ func iperfBoth(measure float64) []Workload {
 
 // The systems of the default plan.
 func linuxStock() System {
-	return System{Name: "linux-stock", Title: "Linux, stock", Guest: "linux", Profile: "stock", Role: Baseline}
+	return System{Name: "linux-stock", Title: "Linux (stock)", Guest: "linux", Profile: "stock", Role: Baseline}
 }
 
 func linuxTuned() System {
-	return System{Name: "linux-tuned", Title: "Linux, tuned", Guest: "linux", Profile: "tuned", Role: Rival}
+	return System{Name: "linux-tuned", Title: "Linux (tuned)", Guest: "linux", Profile: "tuned", Role: Rival}
 }
 
 func osv() System {
@@ -80,12 +80,40 @@ func allowed() map[string]string {
 	}
 }
 
-// Full takes its time: ten boots a side, five seconds a load, more rates.
+// Full takes its time: ten boots a side, five seconds a load, more rates and
+// shapes of load, among them Facebook's ETC mix (30 GETs to one SET) and the
+// client that a Go program would use.
 func Full() Plan {
 	p := Default()
 	p.Name, p.Boots = "full", 10
-	p.Workloads = append(append(workloads(5), curve(5, 1000, 2000, 4000, 6000, 8000, 16000, 32000)), iperfBoth(5)...)
+	p.Workloads = append(append(workloads(5), shapes(5)...), curve(5, 1000, 2000, 4000, 6000, 8000, 16000, 32000))
+	p.Workloads = append(p.Workloads, iperfBoth(5)...)
 	return p
+}
+
+// shapes are the loads that only the full plan has time for.
+func shapes(measure float64) []Workload {
+	tcp := func(name, title string, s load.Spec) Workload {
+		s.Warmup, s.Duration, s.Mode, s.Seed = seconds(measure/4), seconds(measure), load.Closed, 1
+		if s.Keys == 0 {
+			s.Keys, s.KeySize, s.ValueSize = 1000, "32", "32"
+		}
+		return Workload{Name: name, Title: title, Port: MemcachedTCPPort, Spec: s}
+	}
+	etc := load.Spec{Keys: 5000, KeySize: "fb_key", ValueSize: "fb_value", Popularity: "zipf:0.99", SetRatio: 1.0 / 31}
+	tcpETC, udpETC := etc, etc
+	tcpETC.Kind, tcpETC.Conns, tcpETC.Outstanding = load.MemcachedTCP, 16, 1
+	udpETC.Kind, udpETC.Conns, udpETC.Outstanding = load.MemcachedUDP, 1, 32
+	u := tcp("udp-etc", "memcached UDP, Facebook ETC, values up to 1 KiB, 32 outstanding", udpETC)
+	u.Port = MemcachedUDPPort
+	return []Workload{
+		tcp("tcp-get-64", "memcached TCP GET, 64 connections", load.Spec{Kind: load.MemcachedTCP, Conns: 64, Outstanding: 1}),
+		tcp("tcp-get-pipe", "memcached TCP GET, 16 connections, 32 pipelined", load.Spec{Kind: load.MemcachedTCP, Conns: 16, Outstanding: 32}),
+		tcp("tcp-set-pipe", "memcached TCP SET, 16 connections, 32 pipelined", load.Spec{Kind: load.MemcachedTCP, Conns: 16, Outstanding: 32, SetRatio: 1}),
+		tcp("tcp-etc", "memcached TCP, Facebook ETC, 16 connections", tcpETC),
+		u,
+		tcp("go-client", "memcached TCP GET by gomemcache, 16 workers", load.Spec{Kind: load.GoMemcache, Conns: 16}),
+	}
 }
 
 // Quick is a look, not a claim: two boots a side, one placement, UDP only, no

@@ -130,7 +130,7 @@ func wrap(width func(string) vg.Length, s string, room vg.Length) []string {
 func fill(width func(string) vg.Length, s string, room vg.Length) []string {
 	var lines []string
 	line := ""
-	for _, w := range strings.Fields(s) {
+	for _, w := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\n' }) { // a no-break space holds
 		if line != "" && width(line+" "+w) > room {
 			lines = append(lines, line)
 			line = ""

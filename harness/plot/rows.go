@@ -137,8 +137,8 @@ func (f frame) row(r Row, y vg.Length, o RowOptions) {
 	k := r.Look.get()
 	c := k.ink
 	interval := r.Lo != 0 || r.Hi != 0
-	if o.Ref != 0 && interval && r.Lo <= o.Ref && r.Hi >= o.Ref {
-		c = unsure
+	if o.Ref != 0 && (!interval || r.Lo <= o.Ref && r.Hi >= o.Ref) {
+		c = unsure // no difference is shown
 	}
 	f.FillText(aligned(valueText, draw.XLeft, draw.YCenter), vg.Point{X: f.page.left + 8, Y: y + centred}, r.Label)
 	f.FillText(aligned(valueText, draw.XLeft, draw.YCenter), vg.Point{X: f.right + 10, Y: y + centred}, r.Text)

@@ -103,7 +103,7 @@ func (d *Data) footer(n int) string {
 	if d.Meta.Dirty {
 		commit += " with changes"
 	}
-	return strings.Join(append(parts, "commit "+commit), " · ")
+	return strings.Join(append(parts, "commit "+commit), "\u00a0· ")
 }
 
 func (d *Data) chart(name, title, subtitle string, n int) plot.Chart {
@@ -145,6 +145,14 @@ func (s Summary) boots(metric string) int {
 		n = max(n, e.fig.N)
 	}
 	return n
+}
+
+// lowerFirst puts a title into a sentence; QEMU and vCPU stay as they are.
+func lowerFirst(s string) string {
+	if len(s) > 1 && s[1] >= 'A' && s[1] <= 'Z' {
+		return s
+	}
+	return strings.ToLower(s[:1]) + s[1:]
 }
 
 // placementText says where threads ran, for readers.
@@ -352,7 +360,7 @@ func (d *Data) ratios(s Summary) (plot.Chart, bool) {
 			}
 			return 1 / v
 		}
-		label := r.Title + ", " + strings.ToLower(m.Title)
+		label := r.Title + ", " + lowerFirst(m.Title)
 		if r.Placement != "" && len(d.Plan.Placements) > 1 {
 			label += ", " + r.Placement
 		}
@@ -713,7 +721,7 @@ func (d *Data) drift(s Summary) (plot.Chart, bool) {
 	} else if !d.Plan.Claims() {
 		title = fmt.Sprintf("Values of %d boots, in order", boots)
 	}
-	c := d.chart("drift", title, first.Title+", "+placementText(first.Placement)+": "+strings.ToLower(m.Title)+" of each boot", 0)
+	c := d.chart("drift", title, first.Title+", "+placementText(first.Placement)+": "+lowerFirst(m.Title)+" of each boot", 0)
 	c.Table = t
 	return plot.DriftCurve(c, series), true
 }
@@ -733,7 +741,7 @@ func (d *Data) noise(s Summary) (plot.Chart, bool) {
 		}
 		m := design.MetricByName(r.Metric)
 		n = max(n, r.Ratio.N)
-		row := plot.Row{Label: group(r) + ", " + strings.ToLower(m.Title), Look: plot.LookBaseline, Mid: r.Ratio.GM, Text: fmt.Sprintf("%+.1f %%", (r.Ratio.GM-1)*100)}
+		row := plot.Row{Label: group(r) + ", " + lowerFirst(m.Title), Look: plot.LookBaseline, Mid: r.Ratio.GM, Text: fmt.Sprintf("%+.1f %%", (r.Ratio.GM-1)*100)}
 		ci, effect := stats.TooFew(r.Ratio.N), ""
 		if r.Ratio.Lo != nil {
 			row.Lo, row.Hi = *r.Ratio.Lo, *r.Ratio.Hi

@@ -89,7 +89,7 @@ func (d *Data) sentence(r Row) string {
 		verdict = d.title(r.OSv.System) + " is worse"
 	}
 	verdict += fmt.Sprintf(", ratio %s [%s, %s] (95 %% CI, %s, n=%d)", design.Number(r.Ratio.GM, 3), design.Number(lo, 3), design.Number(hi, 3), r.Ratio.Method, r.Ratio.N)
-	s := fmt.Sprintf("%s, %s: %s; %s against %s. Accelerator: %s.", group(r), strings.ToLower(m.Title), verdict, d.figureText(m, r.OSv), d.figureText(m, r.Linux), d.accelText())
+	s := fmt.Sprintf("%s, %s: %s; %s against %s. Accelerator: %s.", group(r), lowerFirst(m.Title), verdict, d.figureText(m, r.OSv), d.figureText(m, r.Linux), d.accelText())
 	if r.Ratio.Note != "" {
 		s += " Note: " + r.Ratio.Note + "."
 	}
@@ -109,7 +109,7 @@ func (d *Data) withheld(r Row) string {
 	if len(figs) == 0 {
 		figs = []string{"no figure"}
 	}
-	return fmt.Sprintf("%s, %s: %s. Not claimed: %s.", group(r), strings.ToLower(m.Title), strings.Join(figs, ", "), r.Why)
+	return fmt.Sprintf("%s, %s: %s. Not claimed: %s.", group(r), lowerFirst(m.Title), strings.Join(figs, ", "), r.Why)
 }
 
 // Regression is a figure of the subject that got worse between two runs.
