@@ -264,7 +264,11 @@ func (n NIC) argv(i int, s Spec) []string {
 		out = append(out, "-netdev", props("dgram", "id="+id,
 			"local.type=unix", "local.path="+n.LocalPath, "remote.type=unix", "remote.path="+n.RemotePath))
 	case NetVHostUser:
-		out = append(out, "-chardev", props("socket", "id=c"+strconv.Itoa(i), "path="+n.Socket),
+		where := "path=" + n.Socket
+		if name, ok := strings.CutPrefix(n.Socket, "@"); ok {
+			where = "path=" + name + ",abstract=on"
+		}
+		out = append(out, "-chardev", props("socket", "id=c"+strconv.Itoa(i), where),
 			"-netdev", props("vhost-user", "id="+id, "chardev=c"+strconv.Itoa(i), queueOpt))
 	}
 

@@ -38,6 +38,7 @@ var goldenSpecs = []struct {
 	{"tap multiqueue no offloads", Spec{Accel: TCG, NICs: []NIC{{Kind: NetTAP, IfName: "t0", Queues: 4, VHost: true, Off: OffloadsOff}}}},
 	{"vhost-user", Spec{Accel: TCG, NICs: []NIC{{Kind: NetVHostUser, Socket: "v.sock", NoMSIX: true}}}},
 	{"vhost-user multiqueue", Spec{Accel: TCG, NICs: []NIC{{Kind: NetVHostUser, Socket: "v.sock", Queues: 2}}}},
+	{"vhost-user, abstract socket", Spec{Accel: TCG, NICs: []NIC{{Kind: NetVHostUser, Socket: "@osv-x", NoMSIX: true}}}},
 	{"dgram and e1000", Spec{Accel: TCG, NICs: []NIC{{Kind: NetDgram, LocalPath: "a", RemotePath: "b", Model: "e1000"}}}},
 	{"plugin, gdb, extra", Spec{Accel: TCG, Plugins: []Plugin{{Path: "c.so", Args: []string{"out=f"}}}, GDBPort: 1234, Extra: []string{"-d", "int"}}},
 	{"pinning is not in the line", Spec{Accel: TCG, Pin: Pin{VCPU: []int{0}, Rest: []int{1}}}},

@@ -149,7 +149,7 @@ type NIC struct {
 	HostAddr   string   // NetUser: QEMU's own address in it
 	LocalPath  string   // NetDgram: socket QEMU binds
 	RemotePath string   // NetDgram: socket QEMU sends to
-	Socket     string   // NetVHostUser: listening socket of the backend
+	Socket     string   // NetVHostUser: listening socket of the backend; "@name" = abstract
 
 	// Off lists virtio-net features to switch off, by QEMU property name.
 	// OffloadsOff is the usual set.
