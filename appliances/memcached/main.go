@@ -12,6 +12,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime"
@@ -20,6 +21,7 @@ import (
 
 	"osv/appliances/memcached/options"
 	"osv/appliances/memcached/server"
+	"osv/kernel/net/taplink"
 	"osv/kernel/platform"
 )
 
@@ -107,5 +109,21 @@ func newHost(o options.Options) (stoppableHost, func() error, error) {
 		b, err := newBooted(machine, runtime.NumCPU())
 		return b, func() error { return nil }, err
 	}
-	return server.NewHosted(o, runtime.GOMAXPROCS(0)), func() error { return nil }, nil
+	ncpu := runtime.GOMAXPROCS(0)
+	if o.Tap == "" {
+		return server.NewHosted(o, ncpu), func() error { return nil }, nil
+	}
+	addr, err := netip.ParsePrefix(o.TapAddr)
+	if err != nil {
+		return nil, nil, fmt.Errorf("memcached: -tap-addr %s: %w", o.TapAddr, err)
+	}
+	link, err := taplink.Open(o.Tap, taplink.Options{Offload: true})
+	if err != nil {
+		return nil, nil, fmt.Errorf("memcached: -tap %s: %w", o.Tap, err)
+	}
+	h, err := server.NewOnStack(o, ncpu, link, addr)
+	if err != nil {
+		return nil, nil, fmt.Errorf("memcached: -tap %s: %w", o.Tap, err)
+	}
+	return h, h.Close, nil
 }

@@ -1,12 +1,11 @@
 package server
 
 import (
-	"fmt"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 
 	"osv/appliances/memcached/proto"
+	"osv/kernel/net/sock/tcpsock"
 	"osv/kernel/net/stack"
 	"osv/kernel/pkt"
 )
@@ -21,18 +20,14 @@ const maxQueues = 256
 
 // channelUDP answers UDP datagrams to host and port in the receive loops.
 func (s *Server) channelUDP(host string, port int) error {
-	var addr netip.Addr // any, of either family
-	if host != "" {
-		var err error
-		if addr, err = netip.ParseAddr(host); err != nil {
-			return fmt.Errorf("memcached: -l %s: %w", host, err)
-		}
-	}
-	s.proven.on = s.opt.UDPFactor > 0
-	h := &udpHandler{s: s}
-	remove, err := s.host.Stack().HandleUDP(netip.AddrPortFrom(addr, uint16(port)), h.handle)
+	addr, err := localAddr(host, port)
 	if err != nil {
-		return fmt.Errorf("memcached: UDP port %d: %w", port, err)
+		return err
+	}
+	h := &udpHandler{s: s}
+	remove, err := s.host.Stack().HandleUDP(addr, h.handle)
+	if err != nil {
+		return err
 	}
 	s.closers = append(s.closers, closeFunc(remove))
 	// A loop may be in the handler when remove returns, so the cache's memory
@@ -105,4 +100,83 @@ func (h *udpHandler) handle(ctx *stack.RxContext, b *pkt.Buf, payload []byte) {
 		}
 	}
 	ctx.ReplyInPlace(b, n)
+}
+
+// channelTCP serves connections to host and port in the receive loops.
+func (s *Server) channelTCP(host string, port int) error {
+	addr, err := localAddr(host, port)
+	if err != nil {
+		return err
+	}
+	l, err := s.host.TCP().Serve(addr, tcpsock.ListenConfig{Backlog: s.opt.Backlog}, s.openFlow)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, l)
+	s.keepStore = true
+	return nil
+}
+
+// flow is a connection whose requests are answered in the receive loop.
+type flow struct {
+	stream
+	s    *Server
+	f    *tcpsock.Flow
+	over bool // ended is done
+}
+
+// openFlow makes the handler of a new connection. It is called in the receive
+// loop.
+func (s *Server) openFlow(f *tcpsock.Flow) tcpsock.Handler {
+	h := &flow{s: s, f: f}
+	h.id = s.id()
+	h.kill = func() { f.Do(h.abort) }
+	nc := f.Conn()
+	s.begin(&h.conn, nc.LocalAddr(), nc.RemoteAddr())
+	if !s.conns.add(&h.conn) {
+		s.stats.rejected.Add(1)
+		h.over = true
+		// The flow is not open for writing before openFlow returns.
+		go f.Do(func() {
+			f.Write([]byte(tooManyConns))
+			f.Close()
+		})
+		return h
+	}
+	s.opened(&h.conn)
+	return h
+}
+
+func (h *flow) abort() {
+	if !h.over {
+		h.f.Abort()
+		h.end()
+	}
+}
+
+func (h *flow) end() {
+	if !h.over {
+		h.over = true
+		h.s.ended(&h.conn)
+	}
+}
+
+// Data takes requests and writes replies: the receive loop sends all of a batch
+// with one doorbell.
+func (h *flow) Data(f *tcpsock.Flow, p []byte) int {
+	if h.over {
+		return len(p)
+	}
+	n, open := h.step(p, h.s, f.Write)
+	if !open {
+		f.Close()
+		h.end()
+	}
+	return n
+}
+
+// End is called at the end of the peer's requests.
+func (h *flow) End(f *tcpsock.Flow, _ error) {
+	f.Close()
+	h.end()
 }

@@ -17,7 +17,6 @@ type registry struct {
 
 	mu     sync.Mutex
 	all    map[*conn]struct{}
-	free   chan struct{} // one token per connection that may be opened
 	closed bool
 	peak   int
 }
@@ -51,13 +50,12 @@ func (r *registry) len() (n, peak int) {
 	return len(r.all), r.peak
 }
 
+// closeAll ends all connections; those that come later are refused.
 func (r *registry) closeAll() {
 	r.mu.Lock()
 	r.closed = true
-	for c := range r.all {
-		c.nc.Close()
-	}
 	r.mu.Unlock()
+	r.each(func(c *conn) { c.kill() })
 }
 
 // each calls f for every connection.
@@ -83,19 +81,23 @@ func (r *registry) kickIdle(s *Server) {
 	r.each(func(c *conn) {
 		if now-c.last.Load() > int64(limit) {
 			s.stats.idleKicks.Add(1)
-			c.nc.Close()
+			c.kill()
 		}
 	})
 }
 
-// conn is one TCP or UNIX connection.
+// conn is one TCP or UNIX connection, on whatever engine.
 type conn struct {
-	nc    net.Conn
-	id    int
-	proto proto.Conn
-	last  atomic.Int64 // relative second of the last input
-	state atomic.Int32 // connState
-	peer  netip.Addr
+	id            int
+	proto         proto.Conn
+	nc            net.Conn // of the socket engine
+	local, remote string   // for stats
+	peer          netip.Addr
+	last          atomic.Int64 // relative second of the last input
+	state         atomic.Int32 // connState
+	// kill ends the connection from outside. It is called without locks and may
+	// be called more than once.
+	kill func()
 }
 
 type connState int32

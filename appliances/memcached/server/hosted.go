@@ -9,6 +9,7 @@ import (
 
 	"osv/appliances/memcached/options"
 	"osv/appliances/memcached/store"
+	"osv/kernel/net/sock/tcpsock"
 	"osv/kernel/net/stack"
 )
 
@@ -57,6 +58,9 @@ func (h *Hosted) ListenPacket(network, addr string) (net.PacketConn, error) {
 
 // Stack is nil: the operating system's is used.
 func (h *Hosted) Stack() *stack.Stack { return nil }
+
+// TCP is nil likewise.
+func (h *Hosted) TCP() *tcpsock.Host { return nil }
 
 // Console is standard error.
 func (h *Hosted) Console() io.Writer { return h.Out }

@@ -14,6 +14,7 @@ import (
 	"osv/appliances/memcached/options"
 	"osv/appliances/memcached/proto"
 	"osv/appliances/memcached/store"
+	"osv/kernel/net/sock/tcpsock"
 	"osv/kernel/net/stack"
 )
 
@@ -26,8 +27,10 @@ type Host interface {
 	// "udp", "unix".
 	Listen(network, addr string) (net.Listener, error)
 	ListenPacket(network, addr string) (net.PacketConn, error)
-	// Stack is our own network stack, for the channel engine; nil without.
+	// Stack and TCP are our own network stack, for the engines batch and channel;
+	// nil without.
 	Stack() *stack.Stack
+	TCP() *tcpsock.Host
 	// Console takes what the server has to say to its operator.
 	Console() io.Writer
 	// Shutdown ends the process or the machine, for the shutdown command.
@@ -106,6 +109,7 @@ func New(o options.Options, h Host) (*Server, error) {
 	st.SetCrawler(!o.NoCrawler)
 	st.SetAutomove(o.Automove != 0)
 	s.conns.init(o.MaxConns)
+	s.proven.on = o.UDPFactor > 0
 	return s, nil
 }
 
@@ -126,6 +130,9 @@ func (s *Server) Start() error {
 func (s *Server) listen() error {
 	o := &s.opt
 	s.engine = string(o.Engine)
+	if o.Engine != options.Socket && (s.host.Stack() == nil || s.host.TCP() == nil) {
+		return fmt.Errorf("memcached: -engine %s needs our own network stack: -tap, or a guest", o.Engine)
+	}
 	if o.UnixSocket != "" {
 		l, err := s.host.Listen("unix", o.UnixSocket)
 		if err != nil {
@@ -163,25 +170,55 @@ func (s *Server) listen() error {
 
 func (s *Server) listenTCP(host string, port int) error {
 	addr := net.JoinHostPort(host, fmt.Sprint(port))
-	l, err := s.host.Listen("tcp", addr)
+	var err error
+	switch s.opt.Engine {
+	case options.Channel:
+		err = s.channelTCP(host, port)
+	case options.Batch:
+		err = s.batchTCP(host, port)
+	default:
+		var l net.Listener
+		if l, err = s.host.Listen("tcp", addr); err == nil {
+			s.serveTCP(l)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("memcached: TCP port %s: %w", addr, err)
 	}
-	s.serveTCP(l)
 	return nil
 }
 
 func (s *Server) listenUDP(host string, port int) error {
 	addr := net.JoinHostPort(host, fmt.Sprint(port))
-	if s.opt.Engine == options.Channel && s.host.Stack() != nil {
-		return s.channelUDP(host, port)
+	var err error
+	switch s.opt.Engine {
+	case options.Channel:
+		err = s.channelUDP(host, port)
+	case options.Batch:
+		err = s.batchUDP(host, port)
+	default:
+		var pc net.PacketConn
+		if pc, err = s.host.ListenPacket("udp", addr); err == nil {
+			s.ServePacket(pc)
+		}
 	}
-	pc, err := s.host.ListenPacket("udp", addr)
 	if err != nil {
 		return fmt.Errorf("memcached: UDP port %s: %w", addr, err)
 	}
-	s.ServePacket(pc)
 	return nil
+}
+
+// localAddr is the address to listen on with our own stack: without a host, any
+// of either family.
+func localAddr(host string, port int) (netip.AddrPort, error) {
+	var a netip.Addr
+	if host != "" {
+		var err error
+		if a, err = netip.ParseAddr(host); err != nil {
+			return netip.AddrPort{}, err
+		}
+	}
+	return netip.AddrPortFrom(a, uint16(port)), nil
 }
 
 // Close ends all connections and listeners, waits for their goroutines and frees

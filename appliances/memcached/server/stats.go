@@ -146,8 +146,8 @@ func (s *Server) connStats(add func(name, value string)) {
 		if s.opt.UnixSocket != "" {
 			network = "unix"
 		}
-		add(p+"addr", network+":"+c.nc.RemoteAddr().String())
-		add(p+"listen_addr", network+":"+c.nc.LocalAddr().String())
+		add(p+"addr", network+":"+c.remote)
+		add(p+"listen_addr", network+":"+c.local)
 		add(p+"state", connState(c.state.Load()).String())
 		add(p+"secs_since_last_cmd", strconv.FormatInt(now-c.last.Load(), 10))
 	})

@@ -63,8 +63,8 @@ const tooManyConns = "ERROR Too many open connections\r\n"
 
 // open starts to serve nc, or turns it away.
 func (s *Server) open(nc net.Conn) {
-	c := &conn{nc: nc, id: s.id()}
-	c.last.Store(int64(s.store.Now()))
+	c := &conn{nc: nc, id: s.id(), kill: func() { nc.Close() }}
+	s.begin(c, nc.LocalAddr(), nc.RemoteAddr())
 	if !s.conns.add(c) {
 		if s.opt.MaxConnsFast || s.closing() {
 			s.refuse(nc)
@@ -82,13 +82,30 @@ func (s *Server) open(nc net.Conn) {
 		}
 		s.stats.disabledNS.Add(int64(time.Since(from)))
 	}
-	s.stats.total.Add(1)
-	c.peer = addrOf(nc.RemoteAddr())
-	s.proven.add(c.peer, 1)
-	c.proto.Init(s.proto, c.id)
-	s.log.printf(2, "%d: new connection from %v", c.id, nc.RemoteAddr())
+	s.opened(c)
 	s.wg.Add(1)
 	go s.run(c)
+}
+
+// begin fills in what all engines' connections have.
+func (s *Server) begin(c *conn, local, remote net.Addr) {
+	c.last.Store(int64(s.store.Now()))
+	c.local, c.remote, c.peer = local.String(), remote.String(), addrOf(remote)
+	c.proto.Init(s.proto, c.id)
+}
+
+// opened counts a registered connection, ended the end of one.
+func (s *Server) opened(c *conn) {
+	s.stats.total.Add(1)
+	s.proven.add(c.peer, 1)
+	s.log.printf(2, "%d: new connection from %s", c.id, c.remote)
+}
+
+func (s *Server) ended(c *conn) {
+	c.proto.End()
+	s.conns.remove(c)
+	s.proven.add(c.peer, -1)
+	s.log.printf(2, "%d: connection closed", c.id)
 }
 
 func (s *Server) refuse(nc net.Conn) {
@@ -112,11 +129,8 @@ func (w *connSink) Flush(b []byte) ([]byte, error) {
 func (s *Server) run(c *conn) {
 	defer s.wg.Done()
 	defer func() {
-		c.proto.End()
 		c.nc.Close()
-		s.conns.remove(c)
-		s.proven.add(c.peer, -1)
-		s.log.printf(2, "%d: connection closed", c.id)
+		s.ended(c)
 	}()
 	sink := connSink{c}
 	small := make([]byte, smallRead)

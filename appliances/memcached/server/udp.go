@@ -21,7 +21,6 @@ type addrPortConn interface {
 // ServePacket answers the datagrams that come to pc, until the server is closed,
 // and closes pc then.
 func (s *Server) ServePacket(pc net.PacketConn) {
-	s.proven.on = s.opt.UDPFactor > 0
 	s.closers = append(s.closers, pc)
 	for range s.opt.Threads {
 		s.wg.Add(1)
