@@ -138,8 +138,7 @@ type Counter struct {
 // memory of which only what is used is touched.
 const MaxBlocks = 2 << 20
 
-// New makes a counter with room for a table of blocks; 0 = no profile. With a QEMU
-// from 9.0 the table is needed for the counts, too.
+// New makes a counter with room for a table of blocks; 0 = no profile.
 func New(blocks int) (*Counter, error) {
 	if blocks < 0 || blocks > 64<<20 {
 		return nil, fmt.Errorf("tcg: table of %d blocks", blocks)

@@ -18,6 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"osv/harness/vm"
+	"osv/harness/wire"
 )
 
 type cli struct {
@@ -30,7 +31,7 @@ type cli struct {
 	Mem     int      `help:"Guest memory in MiB." default:"256" short:"m"`
 	Append  string   `help:"Kernel command line." short:"a"`
 	Initrd  string   `help:"Initial RAM disk." type:"existingfile"`
-	Net     []string `help:"Network card: user[,fwd=tcp:127.0.0.1:8080-:80], tap=IF[,vhost], dgram=LOCAL:REMOTE, vhost-user=SOCKET; then mac=, queues=, model=, pcap=, off, nomsix. May repeat." sep:"none" placeholder:"CARD"`
+	Net     []string `help:"Network card: wire (a TAP in a namespace of its own; the guest is 10.77.0.2/24, the host 10.77.0.1), user[,fwd=tcp:127.0.0.1:8080-:80], tap=IF[,vhost], dgram=LOCAL:REMOTE, vhost-user=SOCKET; then mac=, queues=, model=, pcap=, off, nomsix. May repeat." sep:"none" placeholder:"CARD"`
 	Disk    []string `help:"Disk: PATH[,bus=virtio-blk|ahci|nvme|pvscsi][,format=qcow2][,ro][,snapshot][,eio=EVENT@SECTOR]. May repeat." sep:"none" placeholder:"DISK"`
 	RNG     bool     `help:"Add a virtio-rng device." default:"true" negatable:""`
 	Pin     string   `help:"Host cores VCPUS/REST, for example 0/1."`
@@ -43,6 +44,8 @@ type cli struct {
 	Timeout time.Duration `help:"Kill the guest after this time; 0 = never." default:"0s"`
 	DryRun  bool          `help:"Print the QEMU line and stop."`
 	Quiet   bool          `help:"Do not print the QEMU line." short:"q"`
+
+	wire *wire.Wire
 }
 
 func (c *cli) spec() (vm.Spec, error) {
@@ -54,7 +57,7 @@ func (c *cli) spec() (vm.Spec, error) {
 		s.Accel = vm.Accel(c.Accel)
 	}
 	for _, n := range c.Net {
-		nic, err := vm.ParseNIC(n)
+		nic, err := c.nic(n)
 		if err != nil {
 			return s, err
 		}
@@ -79,8 +82,41 @@ func (c *cli) spec() (vm.Spec, error) {
 	return s, nil
 }
 
+// nic reads one card; "wire" makes the namespace that it hangs in.
+func (c *cli) nic(n string) (vm.NIC, error) {
+	opts, own := strings.CutPrefix(n, "wire")
+	if !own {
+		return vm.ParseNIC(n)
+	}
+	nic, err := vm.ParseNIC("tap=own" + opts)
+	if err != nil || c.wire != nil {
+		return nic, errors.Join(err, errTwoWires(c.wire))
+	}
+	c.wire, err = wire.Open(wire.Options{Kind: wire.TAP, Queues: nic.Queues, Off: nic.Off, VHost: nic.VHost})
+	if err != nil {
+		return nic, err
+	}
+	made := c.wire.NIC(0)
+	nic.IfName, nic.Kind = made.IfName, made.Kind
+	if nic.MAC == "" {
+		nic.MAC = made.MAC
+	}
+	fmt.Fprintf(os.Stderr, "wire: host %s, guest %s; enter it by: nsenter --net=%s\n", wire.Host, wire.Guest, c.wire.Space.Path())
+	return nic, nil
+}
+
+func errTwoWires(w *wire.Wire) error {
+	if w == nil {
+		return nil
+	}
+	return errors.New("one wire is all there is")
+}
+
 func (c *cli) run(ctx context.Context) (int, error) {
 	s, err := c.spec()
+	if c.wire != nil {
+		defer c.wire.Close()
+	}
 	if err != nil {
 		return 2, err
 	}
@@ -95,6 +131,9 @@ func (c *cli) run(ctx context.Context) (int, error) {
 		return 2, err
 	}
 	o := vm.Options{Echo: os.Stdout, Stdin: os.Stdin, LogPath: c.Log}
+	if c.wire != nil {
+		o.Enter = c.wire.Enter
+	}
 	if !c.Quiet {
 		o.Print = os.Stderr
 	}
@@ -147,8 +186,13 @@ func fits(kernel string, memMiB int) error {
 
 func main() {
 	var c cli
-	kong.Parse(&c, kong.Name("osvrun"), kong.UsageOnError(),
+	kong.Parse(&c, kong.Name("osvrun"), kong.UsageOnError(), kong.WithHyphenPrefixedParameters(true),
 		kong.Description("Boot a kernel ELF in QEMU; exit with the guest's code."))
+	for _, n := range c.Net {
+		if strings.HasPrefix(n, "wire") {
+			wire.Become()
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	code, err := c.run(ctx)
 	stop()

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -72,8 +73,7 @@ static void executed(unsigned int vcpu, void *userdata)
 }
 #endif
 
-/* Blocks past the table are counted in half[] only (with API version 2: not at
- * all; the harness sizes the table and says when it was too small). */
+/* Blocks past the table are counted in half[] only. */
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
 	uint64_t n = qemu_plugin_tb_n_insns(tb), addr = qemu_plugin_tb_vaddr(tb);
@@ -94,8 +94,13 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 		qemu_plugin_register_vcpu_tb_exec_inline(tb, QEMU_PLUGIN_INLINE_ADD_U64,
 			&b->execs, 1);
 #else
-	if (b)
-		qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, QEMU_PLUGIN_CB_NO_REGS, b);
+	if (!b) { /* as long as QEMU lives: blocks are not known to end */
+		b = malloc(sizeof(*b));
+		if (!b)
+			abort();
+		*b = (struct block){ addr, n, 0 };
+	}
+	qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, QEMU_PLUGIN_CB_NO_REGS, b);
 #endif
 }
 
