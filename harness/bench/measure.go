@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"strings"
 	"time"
 
 	"osv/harness/design"
 	"osv/harness/load"
 	"osv/harness/load/drive"
+	"osv/harness/vm"
 )
 
 // LoadRequest is what a generator's process reads from its standard input; it
@@ -34,7 +36,7 @@ func (r *Runner) measure(ctx context.Context, g Guest, w design.Workload, client
 		if opt.Port, err = fg.Frames(w.Port); err != nil {
 			return load.Result{}, err
 		}
-		return drive.Run(ctx, spec, opt)
+		return runHere(ctx, spec, opt, client)
 	}
 	in, err := json.Marshal(LoadRequest{spec, opt, client})
 	if err != nil {
@@ -75,6 +77,26 @@ func hostWait(r load.Result, p design.Placement) float64 {
 		wait -= r.Probes["main"]
 	}
 	return max(0, wait/1e9/r.Seconds)
+}
+
+// runHere runs a load in this process, on a thread of its own that may use the
+// given cores; the thread ends with the load.
+func runHere(ctx context.Context, spec load.Spec, opt drive.Options, cores []int) (load.Result, error) {
+	var res load.Result
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if len(cores) > 0 {
+			runtime.LockOSThread() // never unlocked: the thread goes with the goroutine
+			if err = vm.SetAffinity(0, cores); err != nil {
+				return
+			}
+		}
+		res, err = drive.Run(ctx, spec, opt)
+	}()
+	<-done
+	return res, err
 }
 
 // keptRate is the share of an offered rate that must be answered for the rate to

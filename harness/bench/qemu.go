@@ -19,9 +19,11 @@ import (
 	"osv/harness/design"
 	"osv/harness/guest/linux"
 	"osv/harness/image"
+	"osv/harness/load/udp"
 	"osv/harness/tcg"
 	"osv/harness/vm"
 	"osv/harness/wire"
+	"osv/harness/wire/vhost"
 )
 
 // QEMU is what the kinds linux and osv share: one typed description of the
@@ -31,6 +33,7 @@ type QEMU struct {
 	Base  vm.Spec         // machine, accelerator, CPU model; resolved by Open
 	Log   func(string)    // progress of preparing; nil = silent
 	Wire  wire.Options    // Kind "" = TAP, or user-mode networking without privilege
+	VHost bool            // serve the card's rings in this process instead (UDP only)
 	why   map[string]bool // messages said already
 	mu    sync.Mutex
 }
@@ -83,7 +86,9 @@ func (q *QEMU) plug(ctx context.Context, s *vm.Spec) *tcg.Counter {
 // qemuGuest is a running machine with its wire.
 type qemuGuest struct {
 	v       *vm.VM
-	w       *wire.Wire
+	w       *wire.Wire    // nil with dev
+	dev     *vhost.Device // the card's back end, in this process
+	port    udp.Port      // over dev
 	counter *tcg.Counter
 	facts   Facts
 	stopped bool
@@ -92,13 +97,7 @@ type qemuGuest struct {
 // start boots a machine on a wire of its own. prepare makes the guest's spec
 // from the machine's.
 func (q *QEMU) start(ctx context.Context, cfg Config, prepare func(base vm.Spec) (vm.Spec, error)) (g *qemuGuest, err error) {
-	opt := q.Wire
-	opt.Ports = cfg.Ports
-	w, err := wire.Open(opt)
-	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
-	}
-	g = &qemuGuest{w: w}
+	g = &qemuGuest{}
 	defer func() {
 		if err != nil {
 			_ = g.Stop()
@@ -107,7 +106,19 @@ func (q *QEMU) start(ctx context.Context, cfg Config, prepare func(base vm.Spec)
 	}()
 	base := q.Base
 	base.CPUs, base.MemMiB = cfg.CPUs, cfg.MemMiB
-	base.NICs = []vm.NIC{w.NIC(0)}
+	if q.VHost {
+		if g.dev, err = vhost.New(vhost.Options{}); err != nil {
+			return g, fmt.Errorf("bench: %w", err)
+		}
+		base.NICs = []vm.NIC{g.dev.NIC(wire.GuestMAC(0), base.Accel)}
+	} else {
+		opt := q.Wire
+		opt.Ports = cfg.Ports
+		if g.w, err = wire.Open(opt); err != nil {
+			return g, fmt.Errorf("bench: %w", err)
+		}
+		base.NICs = []vm.NIC{g.w.NIC(0)}
+	}
 	spec, err := prepare(base)
 	if err != nil {
 		return g, err
@@ -116,27 +127,48 @@ func (q *QEMU) start(ctx context.Context, cfg Config, prepare func(base vm.Spec)
 		g.counter = q.plug(ctx, &spec)
 	}
 	// The context bounds the boot, not the guest's life: Stop ends that.
-	if g.v, err = vm.Start(context.WithoutCancel(ctx), spec, vm.Options{LogPath: cfg.Serial, Enter: w.Enter}); err != nil {
+	vo := vm.Options{LogPath: cfg.Serial}
+	if g.w != nil {
+		vo.Enter = g.w.Enter
+	}
+	if g.v, err = vm.Start(context.WithoutCancel(ctx), spec, vo); err != nil {
 		return g, fmt.Errorf("bench: %w", err)
 	}
+	if g.dev != nil {
+		err = g.connectFrames(ctx, cfg.Ports)
+	} else {
+		g.facts.FirstReply, err = g.firstReply(ctx, cfg.Ports)
+	}
+	if err != nil {
+		return g, err
+	}
+	g.facts.Line, g.facts.Accel = g.v.Spec.Line(), string(g.v.Spec.Accel)
+	if g.facts.Wire = "vhost-user"; g.w != nil {
+		g.facts.Wire, g.facts.WireNote = string(g.w.Kind), g.w.Note
+	}
+	g.facts.Parity = parity(g.v.Spec, g.facts)
+	return g, nil
+}
+
+// firstReply waits for every port and returns the seconds from QEMU's start to
+// the first right reply on the first of them.
+func (g *qemuGuest) firstReply(ctx context.Context, ports []string) (float64, error) {
 	var first time.Time
-	for _, port := range cfg.Ports {
+	for _, port := range ports {
 		network, _, _ := strings.Cut(port, ":")
-		_, addr, err := w.Addr(0, port)
+		_, addr, err := g.w.Addr(0, port)
 		if err != nil {
-			return g, err
+			return 0, err
 		}
-		at, err := WaitReply(ctx, w.DialContext, port, network, addr, g.Alive)
+		at, err := WaitReply(ctx, g.w.DialContext, port, network, addr, g.Alive)
 		if err != nil {
-			return g, fmt.Errorf("bench: %w; console: %s", err, g.v.Tail(6))
+			return 0, fmt.Errorf("bench: %w; console: %s", err, g.v.Tail(6))
 		}
 		if first.IsZero() {
 			first = at
 		}
 	}
-	g.facts = Facts{FirstReply: first.Sub(g.v.Started).Seconds(), Line: g.v.Spec.Line(), Accel: string(g.v.Spec.Accel), Wire: string(w.Kind), WireNote: w.Note}
-	g.facts.Parity = parity(g.v.Spec, g.facts)
-	return g, nil
+	return first.Sub(g.v.Started).Seconds(), nil
 }
 
 // parity is the machine's side of the ledger; it is the same for every guest, or
@@ -166,11 +198,17 @@ func parity(s vm.Spec, f Facts) map[string]string {
 func (g *qemuGuest) Facts() Facts { return g.facts }
 
 func (g *qemuGuest) Addr(port string) (string, error) {
+	if g.w == nil {
+		return port, nil // reached by frames, not by an address
+	}
 	_, addr, err := g.w.Addr(0, port)
 	return addr, err
 }
 
 func (g *qemuGuest) Run(ctx context.Context, cmd *exec.Cmd) error {
+	if g.w == nil {
+		return errors.New("bench: nothing but UDP on raw frames reaches a guest on vhost-user")
+	}
 	if g.w.Space == nil {
 		return runCommand(ctx, cmd)
 	}
@@ -261,7 +299,13 @@ func (g *qemuGuest) Stop() error {
 	if g.counter != nil {
 		err = errors.Join(err, g.counter.Close())
 	}
-	return errors.Join(err, g.w.Close())
+	if g.dev != nil {
+		err = errors.Join(err, g.dev.Close())
+	}
+	if g.w != nil {
+		err = errors.Join(err, g.w.Close())
+	}
+	return err
 }
 
 // Linux is the kind "linux": Debian's kernel and server, made by package linux.
@@ -309,7 +353,7 @@ func (k *Linux) Boot(ctx context.Context, cfg Config) (Guest, error) {
 			g.facts.Parity[f.Name] = f.Value
 		}
 	}
-	return g, nil
+	return g.guest(), nil
 }
 
 // appliances are the folders of our services.
@@ -332,8 +376,8 @@ func (k *OSv) Can(_ design.System, service string) error {
 	if !ok {
 		return fmt.Errorf("no appliance serves %s", service)
 	}
-	if _, err := os.Stat(filepath.Join(k.Module, dir)); err != nil {
-		return fmt.Errorf("no appliance serves %s: %s is missing", service, dir)
+	if src, err := filepath.Glob(filepath.Join(k.Module, dir, "*.go")); err != nil || len(src) == 0 {
+		return fmt.Errorf("no appliance serves %s: %s holds no program", service, dir)
 	}
 	return nil
 }
@@ -385,7 +429,7 @@ func (k *OSv) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	g.facts.Kernel, g.facts.Image, g.facts.ImageBytes = "OSv", digest, fileBytes(elf)
 	g.facts.Parity["kernel"], g.facts.Parity["service"] = "OSv", appliances[cfg.Service]+" "+args
 	g.facts.Parity["mitigations"], g.facts.Parity["profile"] = "none needed: one address space, no user mode", firstWord(cfg.System.Profile)
-	return g, nil
+	return g.guest(), nil
 }
 
 func firstWord(s string) string {

@@ -65,7 +65,7 @@ func (f planFlags) choose() (design.Plan, error) {
 // kindFlags say how guests are run.
 type kindFlags struct {
 	Accel  string `help:"Accelerator: auto (KVM where a guest really boots, else TCG), kvm or tcg." default:"auto" enum:"auto,kvm,tcg"`
-	Wire   string `help:"Wire: auto, tap, or user (QEMU's own network, slow, needs no privilege)." default:"auto" enum:"auto,tap,user"`
+	Wire   string `help:"Wire: auto, tap, user (QEMU's own network, slow, needs no privilege), or vhost-user (rings served by this program; UDP only)." default:"auto" enum:"auto,tap,user,vhost-user"`
 	Module string `help:"Folder of the OSv module, for building appliances (default: found upwards from here)." type:"path" placeholder:"DIR"`
 	Cache  string `help:"Folder of built images (default: osv/bench in the user's cache)." type:"path" placeholder:"DIR"`
 }
@@ -84,7 +84,11 @@ func (f kindFlags) kinds(log func(string)) (map[string]bench.Kind, *bench.QEMU, 
 	if f.Accel != "auto" {
 		q.Base.Accel = vm.Accel(f.Accel)
 	}
-	if f.Wire != "auto" {
+	switch f.Wire {
+	case "", "auto":
+	case "vhost-user":
+		q.VHost = true
+	default:
 		q.Wire.Kind = wire.Kind(f.Wire)
 	}
 	module := f.Module

@@ -17,6 +17,7 @@ import (
 	"osv/harness/bench"
 	"osv/harness/design"
 	"osv/harness/doctor"
+	"osv/harness/load"
 	"osv/harness/report"
 	"osv/harness/vm"
 	"osv/harness/wire"
@@ -56,6 +57,9 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 	})
 	for _, m := range missing {
 		p.note("left out: " + m)
+	}
+	if c.Wire == "vhost-user" {
+		plan, missing = udpOnly(plan, missing)
 	}
 	if len(plan.Workloads) == 0 {
 		return errors.New("nothing of the plan can be run here")
@@ -101,6 +105,20 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	return printSummary(std.out, dir, s, c.JSON)
+}
+
+// udpOnly keeps the workloads that raw frames can carry.
+func udpOnly(p design.Plan, missing []string) (design.Plan, []string) {
+	var kept []design.Workload
+	for _, w := range p.Workloads {
+		if w.Spec.Kind == load.MemcachedUDP {
+			kept = append(kept, w)
+			continue
+		}
+		missing = append(missing, w.Name+" is left out: vhost-user carries UDP only")
+	}
+	p.Workloads = kept
+	return p, missing
 }
 
 // prepare settles plan and folder.
