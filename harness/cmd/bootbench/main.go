@@ -6,19 +6,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
-	"syscall"
 	"time"
-
-	"github.com/alecthomas/kong"
 
 	"osv/harness/bootbench"
 	"osv/harness/guest/linux"
 	"osv/harness/image"
+	flags "osv/harness/internal/cli"
 	"osv/harness/vm"
 )
 
@@ -37,6 +36,8 @@ type cli struct {
 	JSON     string `help:"Write the report to this file; - for standard output." name:"json"`
 	Verbose  bool   `help:"One line for each boot." short:"v"`
 	CacheDir string `help:"Cache of the Linux guest (default: osv in the user's cache folder)."`
+
+	out, err io.Writer
 }
 
 func (c *cli) suite(ctx context.Context, log func(string)) (bootbench.Suite, error) {
@@ -126,16 +127,12 @@ func (c *cli) suite(ctx context.Context, log func(string)) (bootbench.Suite, err
 }
 
 func (c *cli) run(ctx context.Context) error {
-	tty := false
-	if st, err := os.Stderr.Stat(); err == nil {
-		tty = st.Mode()&os.ModeCharDevice != 0
-	}
+	tty := flags.IsTerminal(c.err)
 	log := func(text string) {
-		switch {
-		case tty && !c.Verbose:
-			fmt.Fprintf(os.Stderr, "\r\x1b[K%s", text)
-		default:
-			fmt.Fprintln(os.Stderr, text)
+		if tty && !c.Verbose {
+			fmt.Fprintf(c.err, "\r\x1b[K%s", text)
+		} else {
+			fmt.Fprintln(c.err, text)
 		}
 	}
 	s, err := c.suite(ctx, log)
@@ -148,47 +145,41 @@ func (c *cli) run(ctx context.Context) error {
 	}
 	r, err := s.Run(ctx, b)
 	if tty && !c.Verbose {
-		fmt.Fprint(os.Stderr, "\r\x1b[K")
+		fmt.Fprint(c.err, "\r\x1b[K")
 	}
-	table := os.Stdout
+	table := c.out
 	if c.JSON == "-" {
-		table = os.Stderr
+		table = c.err
 	}
 	if len(r.Rows) > 0 {
 		r.Table(table)
 	}
-	if err != nil {
+	switch {
+	case err != nil || c.JSON == "":
 		return err
-	}
-	if c.JSON == "" {
-		return nil
-	}
-	if c.JSON == "-" {
-		return r.WriteJSON(os.Stdout)
+	case c.JSON == "-":
+		return r.WriteJSON(c.out)
 	}
 	f, err := os.Create(c.JSON)
 	if err != nil {
 		return err
 	}
-	if err := r.WriteJSON(f); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
+	return errors.Join(r.WriteJSON(f), f.Close())
 }
 
-func main() {
-	var c cli
-	kong.Parse(&c, kong.Name("bootbench"), kong.UsageOnError(), kong.Description("Boot time, memory floor, size and idle cost beside Linux."))
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := c.run(ctx)
-	interrupted := ctx.Err() != nil
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bootbench:", err)
-		if interrupted {
-			os.Exit(130)
-		}
-		os.Exit(1)
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	c := cli{out: stdout, err: stderr}
+	if code, done := flags.Parse("bootbench", "Boot time, memory floor, size and idle cost beside Linux.", &c, args, stdout, stderr); done {
+		return code
 	}
+	if err := c.run(ctx); err != nil {
+		fmt.Fprintln(stderr, "bootbench:", err)
+		if ctx.Err() != nil {
+			return 130
+		}
+		return 1
+	}
+	return 0
 }
+
+func main() { flags.Main(run) }

@@ -7,15 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/signal"
 	"regexp"
-	"syscall"
-
-	"github.com/alecthomas/kong"
 
 	"osv/harness/boottest"
 	"osv/harness/image"
+	flags "osv/harness/internal/cli"
 	"osv/harness/vm"
 )
 
@@ -34,6 +32,8 @@ type cli struct {
 	Logs     string   `help:"Keep serial logs of failures here." default:"build/boottest"`
 	Build    string   `help:"Build the programs here." default:"build/progs"`
 	Quiet    bool     `help:"Print failures and the summary only." short:"q"`
+
+	out, err io.Writer
 }
 
 func (c *cli) run(ctx context.Context) (int, error) {
@@ -62,29 +62,20 @@ func (c *cli) run(ctx context.Context) (int, error) {
 	}
 	if c.List {
 		for _, b := range plan {
-			fmt.Println(b.Name())
+			fmt.Fprintln(c.out, b.Name())
 		}
 		return 0, nil
 	}
-	out := os.Stdout
+	out := c.out
 	if c.JSON == "-" {
-		out = os.Stderr
+		out = c.err
 	}
-	st, err := out.Stat()
-	p := &boottest.Progress{W: out, TTY: err == nil && st.Mode()&os.ModeCharDevice != 0, Total: len(plan), Quiet: c.Quiet}
+	p := &boottest.Progress{W: out, TTY: flags.IsTerminal(out), Total: len(plan), Quiet: c.Quiet}
 	cfg.Done = p.Done
 	results, runErr := cfg.Run(ctx, plan)
 	boottest.Summary(out, results)
-	if c.JSON != "" {
-		w := os.Stdout
-		if c.JSON != "-" {
-			if w, err = os.Create(c.JSON); err != nil {
-				return 2, err
-			}
-		}
-		if err := errors.Join(boottest.WriteJSON(w, results), w.Close()); err != nil {
-			return 2, err
-		}
+	if err := c.writeJSON(results); err != nil {
+		return 2, err
 	}
 	switch {
 	case errors.Is(runErr, boottest.ErrFailed):
@@ -95,14 +86,30 @@ func (c *cli) run(ctx context.Context) (int, error) {
 	return 0, nil
 }
 
-func main() {
-	var c cli
-	kong.Parse(&c, kong.Name("boottest"), kong.UsageOnError(), kong.Description("Boot the test programs and judge how they end."))
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	code, err := c.run(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "boottest:", err)
+func (c *cli) writeJSON(rs []boottest.Result) error {
+	switch c.JSON {
+	case "":
+		return nil
+	case "-":
+		return boottest.WriteJSON(c.out, rs)
 	}
-	os.Exit(code)
+	f, err := os.Create(c.JSON)
+	if err != nil {
+		return err
+	}
+	return errors.Join(boottest.WriteJSON(f, rs), f.Close())
 }
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	c := cli{out: stdout, err: stderr}
+	if code, done := flags.Parse("boottest", "Boot the test programs and judge how they end.", &c, args, stdout, stderr); done {
+		return code
+	}
+	code, err := c.run(ctx)
+	if err != nil {
+		fmt.Fprintln(stderr, "boottest:", err)
+	}
+	return code
+}
+
+func main() { flags.Main(run) }

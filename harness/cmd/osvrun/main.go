@@ -9,14 +9,12 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
-	"github.com/alecthomas/kong"
-
+	flags "osv/harness/internal/cli"
 	"osv/harness/vm"
 	"osv/harness/wire"
 )
@@ -45,7 +43,8 @@ type cli struct {
 	DryRun  bool          `help:"Print the QEMU line and stop."`
 	Quiet   bool          `help:"Do not print the QEMU line." short:"q"`
 
-	wire *wire.Wire
+	wire     *wire.Wire
+	out, err io.Writer
 }
 
 func (c *cli) spec() (vm.Spec, error) {
@@ -101,7 +100,7 @@ func (c *cli) nic(n string) (vm.NIC, error) {
 	if nic.MAC == "" {
 		nic.MAC = made.MAC
 	}
-	fmt.Fprintf(os.Stderr, "wire: host %s, guest %s; enter it by: nsenter --net=%s\n", wire.Host, wire.Guest, c.wire.Space.Path())
+	fmt.Fprintf(c.err, "wire: host %s, guest %s; enter it by: nsenter --net=%s\n", wire.Host, wire.Guest, c.wire.Space.Path())
 	return nic, nil
 }
 
@@ -124,25 +123,25 @@ func (c *cli) run(ctx context.Context) (int, error) {
 		if s, err = s.Resolve(ctx); err != nil {
 			return 2, err
 		}
-		fmt.Println(s.Line())
+		fmt.Fprintln(c.out, s.Line())
 		return 0, nil
 	}
 	if err := fits(c.Kernel, c.Mem); err != nil {
 		return 2, err
 	}
-	o := vm.Options{Echo: os.Stdout, Stdin: os.Stdin, LogPath: c.Log}
+	o := vm.Options{Echo: c.out, Stdin: os.Stdin, LogPath: c.Log}
 	if c.wire != nil {
 		o.Enter = c.wire.Enter
 	}
 	if !c.Quiet {
-		o.Print = os.Stderr
+		o.Print = c.err
 	}
 	if c.GDB {
 		script := strings.TrimSuffix(c.Kernel, ".elf") + ".gdb"
 		if err := os.WriteFile(script, []byte(vm.GDBScript(c.Kernel, s.GDBPort)), 0o644); err != nil {
 			return 2, fmt.Errorf("gdb script: %w", err)
 		}
-		fmt.Fprintf(os.Stderr, "held before the first instruction; in another terminal: gdb -x %s\n", script)
+		fmt.Fprintf(c.err, "held before the first instruction; in another terminal: gdb -x %s\n", script)
 		o.Hold = true // the debugger's "continue" starts it
 	}
 	if c.Timeout > 0 {
@@ -156,7 +155,7 @@ func (c *cli) run(ctx context.Context) (int, error) {
 	}
 	e := v.Wait()
 	if err := v.LogErr(); err != nil {
-		fmt.Fprintln(os.Stderr, "osvrun: serial log:", err)
+		fmt.Fprintln(c.err, "osvrun: serial log:", err)
 	}
 	if !e.OK() {
 		return e.ProcessCode(), errors.New(e.String())
@@ -184,20 +183,23 @@ func fits(kernel string, memMiB int) error {
 	return nil
 }
 
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	c := cli{out: stdout, err: stderr}
+	if code, done := flags.Parse("osvrun", "Boot a kernel ELF in QEMU; exit with the guest's code.", &c, args, stdout, stderr); done {
+		return code
+	}
+	code, err := c.run(ctx)
+	if err != nil {
+		fmt.Fprintln(stderr, "osvrun:", err)
+	}
+	return code
+}
+
 func main() {
-	var c cli
-	kong.Parse(&c, kong.Name("osvrun"), kong.UsageOnError(), kong.WithHyphenPrefixedParameters(true),
-		kong.Description("Boot a kernel ELF in QEMU; exit with the guest's code."))
-	for _, n := range c.Net {
-		if strings.HasPrefix(n, "wire") {
+	for _, a := range os.Args[1:] {
+		if strings.HasPrefix(strings.TrimPrefix(a, "--net="), "wire") {
 			wire.Become()
 		}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	code, err := c.run(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "osvrun:", err)
-	}
-	os.Exit(code)
+	flags.Main(run)
 }
