@@ -39,6 +39,9 @@ func (s *System) Network() (*stack.Stack, error) {
 			return nil, fmt.Errorf("%s: %w", link.Name(), err)
 		}
 	}
+	if len(s.Options.Nameservers) > 0 {
+		st.SetDNS(s.Options.Nameservers)
+	}
 	for nic := range given {
 		st.Close()
 		return nil, fmt.Errorf("option --ip: there is no network card %s (found: %s)", nic, s.linkNames())

@@ -16,6 +16,7 @@ import (
 	"osv/kernel/hw/acpi"
 	"osv/kernel/hw/dma"
 	"osv/kernel/hw/gate"
+	"osv/kernel/net/sock"
 	"osv/kernel/pkt"
 	"osv/kernel/trace"
 )
@@ -35,7 +36,7 @@ type System struct {
 	Disks   []*virtioblk.Device // in the order found: blk0, blk1, …
 	Random  int                 // devices that seed the generator
 
-	net   *network
+	net   *sock.Net
 	irqs  *interrupts
 	start time.Time
 }

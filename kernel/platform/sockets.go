@@ -5,123 +5,84 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"strconv"
 	"time"
 
+	"osv/kernel/net/sock"
 	"osv/kernel/net/sock/tcpsock"
 	"osv/kernel/net/stack"
-	"osv/kernel/net/tcpstack"
-	"osv/kernel/net/udp"
 )
 
-// network is the stack with its transports, made on first use.
-type network struct {
-	stack *stack.Stack
-	tcp   *tcpsock.Host
-}
-
-// Sockets returns the network with TCP on it. It is made once; addresses come
-// from the command line, or by DHCP in the background (WaitAddress).
-func (s *System) Sockets() (*stack.Stack, *tcpsock.Host, error) {
+// Net returns the guest's network: the stack over all cards, with UDP, TCP and
+// names on it. It is made once; addresses come from the command line, or by DHCP
+// in the background (WaitAddress).
+func (s *System) Net() (*sock.Net, error) {
 	if s.net != nil {
-		return s.net.stack, s.net.tcp, nil
+		return s.net, nil
 	}
 	st, err := s.Network()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	h, err := tcpsock.New(tcpstack.New(st), tcpsock.Config{Mem: s.Memory})
+	n, err := sock.New(st, sock.Config{Mem: s.Memory})
 	if err != nil {
-		return nil, nil, errors.Join(err, st.Close())
+		return nil, errors.Join(err, st.Close())
 	}
-	s.net = &network{st, h}
-	return st, h, nil
+	s.net = n
+	return n, nil
 }
 
-// WaitAddress waits until some interface other than the loopback has an IPv4
-// address, for at most d.
+// Sockets is Net, for appliances that go below it: to handlers in the receive
+// loop.
+func (s *System) Sockets() (*stack.Stack, *tcpsock.Host, error) {
+	n, err := s.Net()
+	if err != nil {
+		return nil, nil, err
+	}
+	return n.Stack(), n.TCP(), nil
+}
+
+// WaitAddress waits until a network card has an address that can be used, for at
+// most d.
 func (s *System) WaitAddress(d time.Duration) error {
-	st, _, err := s.Sockets()
+	n, err := s.Net()
 	if err != nil {
 		return err
 	}
-	for end := time.Now().Add(d); ; time.Sleep(10 * time.Millisecond) {
-		for _, ifc := range st.Interfaces() {
-			for _, p := range ifc.Addrs() {
-				if !ifc.IsLoopback() && p.Addr().Is4() {
-					return nil
-				}
-			}
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("no network address after %v", d)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), d, fmt.Errorf("no network address after %v", d))
+	defer cancel()
+	for _, ifc := range n.Stack().Interfaces() {
+		if !ifc.IsLoopback() {
+			_, err := ifc.WaitAddr(ctx)
+			return err
 		}
 	}
+	return errors.New("no network card")
 }
 
-// Listen is net.Listen for "tcp" on the guest's own stack.
+// Listen is net.Listen for "tcp" on the guest's own stack, ListenPacket the same
+// for "udp", DialContext what http.Transport wants.
 func (s *System) Listen(network, addr string) (net.Listener, error) {
-	_, h, err := s.Sockets()
+	n, err := s.Net()
 	if err != nil {
 		return nil, err
 	}
-	a, err := listenAddr(network, "tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	return h.Listen(a, tcpsock.ListenConfig{})
+	return n.Listen(network, addr)
 }
 
-// ListenPacket is net.ListenPacket for "udp".
+// ListenPacket is net.ListenPacket for "udp"; see Listen.
 func (s *System) ListenPacket(network, addr string) (net.PacketConn, error) {
-	st, _, err := s.Sockets()
+	n, err := s.Net()
 	if err != nil {
 		return nil, err
 	}
-	a, err := listenAddr(network, "udp", addr)
-	if err != nil {
-		return nil, err
-	}
-	return udp.Listen(st, a, udp.Options{})
+	return n.ListenPacket(network, addr)
 }
 
-// DialContext is net.Dialer.DialContext for TCP to a literal address, as
-// http.Transport wants it.
+// DialContext connects to "host:port" by TCP or UDP; see Listen.
 func (s *System) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
-	_, h, err := s.Sockets()
+	n, err := s.Net()
 	if err != nil {
 		return nil, err
 	}
-	a, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return nil, &net.AddrError{Err: "not a literal address", Addr: addr}
-	}
-	return h.Dial(ctx, netip.AddrPort{}, a)
-}
-
-// listenAddr reads ":11211", "0.0.0.0:80", "[::]:80". Without a host, connections
-// of both families are taken.
-func listenAddr(network, want, addr string) (netip.AddrPort, error) {
-	if network != want && network != want+"4" && network != want+"6" {
-		return netip.AddrPort{}, net.UnknownNetworkError(network)
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return netip.AddrPort{}, &net.AddrError{Err: "invalid port", Addr: addr}
-	}
-	var ip netip.Addr // any, of either family
-	switch {
-	case host != "":
-		if ip, err = netip.ParseAddr(host); err != nil {
-			return netip.AddrPort{}, &net.AddrError{Err: "not a literal address", Addr: addr}
-		}
-	case network == want+"4":
-		ip = netip.IPv4Unspecified()
-	}
-	return netip.AddrPortFrom(ip, uint16(n)), nil
+	return n.DialContext(ctx, network, addr)
 }
