@@ -141,7 +141,13 @@ func TestSlowReaders(t *testing.T) {
 			s := w.connect()
 			slow = append(slow, s)
 			// 50 MB of replies each, of which none is read.
-			go io.WriteString(s.Conn, strings.Repeat("get big big big big big\r\n", 20))
+			io.WriteString(s.Conn, strings.Repeat("get big big big big big\r\n", 20))
+		}
+		for _, s := range slow {
+			// The first bytes are there, so the server is at it.
+			if b, err := s.Peek(6); err != nil {
+				t.Fatalf("%q %v", b, err)
+			}
 		}
 		for range 200 {
 			c.ask("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n")
