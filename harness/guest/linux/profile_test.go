@@ -14,7 +14,7 @@ import (
 func TestAppend(t *testing.T) {
 	g := Guest{Profile: Stock, Service: Memcached, IP: netip.MustParsePrefix("10.0.0.2/24"), Gateway: netip.MustParseAddr("10.0.0.1"), Extra: []string{"nokaslr"}, Args: []string{"-vv"}}
 	got, err := g.Append(2)
-	want := `console=ttyS0 panic=-1 quiet nokaslr osv_ip=10.0.0.2/24 osv_gw=10.0.0.1 osv_ports=tcp:11211,udp:11211 osv_svc="memcached -u root -l 0.0.0.0 -p 11211 -U 11211 -m 64 -c 4096 -t 4 -vv"`
+	want := `console=ttyS0 panic=-1 no_timer_check quiet nokaslr osv_ip=10.0.0.2/24 osv_gw=10.0.0.1 osv_ports=tcp:11211,udp:11211 osv_svc="memcached -u root -l 0.0.0.0 -p 11211 -U 11211 -m 64 -c 4096 -t 4 -vv"`
 	if err != nil || got != want {
 		t.Errorf("%s\nwant %s\n%v", got, want, err)
 	}
@@ -25,7 +25,7 @@ func TestAppend(t *testing.T) {
 			t.Errorf("no %q in %s (%v)", want, got, err)
 		}
 	}
-	if none, err := (Guest{Service: None, PowerOff: true, Verbose: true, Symbols: true}).Append(1); err != nil || none != "console=ttyS0 panic=-1 osv_syms=1 osv_end=poweroff" {
+	if none, err := (Guest{Service: None, PowerOff: true, Verbose: true, Symbols: true}).Append(1); err != nil || none != "console=ttyS0 panic=-1 no_timer_check osv_syms=1 osv_end=poweroff" {
 		t.Errorf("%s %v", none, err)
 	}
 	g.Args = []string{"two words"}
@@ -47,7 +47,7 @@ func TestSpec(t *testing.T) {
 	if err != nil || s.Kernel != "k" || s.Initrd != "i" || s.MemMiB != 77 || !s.RNG || !strings.Contains(s.Append, "net.core.busy_poll=50") || !strings.Contains(s.Append, `osv_svc="iperf3 -s"`) {
 		t.Errorf("%+v %v", s, err)
 	}
-	if b := BareSpec(g.Image, vm.Spec{}, "mitigations=off"); b.Initrd != "b" || b.Append != "console=ttyS0 panic=-1 quiet mitigations=off" {
+	if b := BareSpec(g.Image, vm.Spec{}, "mitigations=off"); b.Initrd != "b" || b.Append != "console=ttyS0 panic=-1 no_timer_check quiet mitigations=off" {
 		t.Errorf("%+v", b)
 	}
 	if len(Tuned.Sysctl) >= len(BusyPoll.Sysctl) {
