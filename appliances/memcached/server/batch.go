@@ -138,7 +138,8 @@ type polled struct {
 	tc     *tcpsock.Conn
 	queued atomic.Bool
 	rest   []byte // requests that were read and wait for their turn
-	over   bool   // rest and over are the poller goroutine's
+	werr   error
+	over   bool // these three are the poller goroutine's
 }
 
 func (p *poller) wake() {
@@ -148,11 +149,20 @@ func (p *poller) wake() {
 	}
 }
 
+func (c *polled) tryWrite(b []byte) int {
+	n, err := c.tc.TryWrite(b)
+	if err != nil && !errors.Is(err, tcpsock.ErrWouldBlock) {
+		c.werr = err
+	}
+	return n
+}
+
 // open takes a new connection.
 func (p *poller) open(tc *tcpsock.Conn) {
 	s := p.s
 	c := &polled{tc: tc}
 	c.id = s.id()
+	c.write = c.tryWrite
 	c.kill = func() { tc.Close(); p.queue(c) }
 	s.begin(&c.conn, tc.LocalAddr(), tc.RemoteAddr())
 	if !s.conns.add(&c.conn) {
@@ -216,18 +226,10 @@ func (p *poller) run() {
 func (p *poller) serve(c *polled, in []byte) bool {
 	c.state.Store(int32(connParse))
 	defer c.state.Store(int32(connRead))
-	var werr error
-	write := func(b []byte) int {
-		n, err := c.tc.TryWrite(b)
-		if err != nil && !errors.Is(err, tcpsock.ErrWouldBlock) {
-			werr = err
-		}
-		return n
-	}
 	if c.waiting() || len(c.rest) > 0 {
-		n, open := c.step(c.rest, p.s, write)
+		n, open := c.step(c.rest, p.s)
 		c.rest = c.rest[:copy(c.rest, c.rest[n:])]
-		if !open || werr != nil {
+		if !open || c.werr != nil {
 			return false
 		}
 		if c.waiting() {
@@ -236,8 +238,8 @@ func (p *poller) serve(c *polled, in []byte) bool {
 	}
 	k, err := c.tc.TryRead(in)
 	if k > 0 {
-		n, open := c.step(in[:k], p.s, write)
-		if !open || werr != nil {
+		n, open := c.step(in[:k], p.s)
+		if !open || c.werr != nil {
 			return false
 		}
 		c.rest = append(c.rest[:0], in[n:k]...)

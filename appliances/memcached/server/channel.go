@@ -130,6 +130,7 @@ type flow struct {
 func (s *Server) openFlow(f *tcpsock.Flow) tcpsock.Handler {
 	h := &flow{s: s, f: f}
 	h.id = s.id()
+	h.write = f.Write
 	h.kill = func() { f.Do(h.abort) }
 	nc := f.Conn()
 	s.begin(&h.conn, nc.LocalAddr(), nc.RemoteAddr())
@@ -167,7 +168,7 @@ func (h *flow) Data(f *tcpsock.Flow, p []byte) int {
 	if h.over {
 		return len(p)
 	}
-	n, open := h.step(p, h.s, f.Write)
+	n, open := h.step(p, h.s)
 	if !open {
 		f.Close()
 		h.end()

@@ -15,29 +15,38 @@ import (
 type stream struct {
 	conn
 	left []byte // reply bytes that the connection did not take
+	// write takes what fits the connection and returns how much that was.
+	write func([]byte) int
 }
 
-var replyPool = sync.Pool{New: func() any { return new([replyBuf]byte) }}
+// reply is what a stream works with while it is busy.
+type reply struct {
+	buf [replyBuf]byte
+	o   proto.Out
+}
+
+var replyPool = sync.Pool{New: func() any { return new(reply) }}
 
 // step sends what is left, resumes what is held back, and runs the requests in p.
-// write takes what fits the connection and returns how much that was. It returns
-// how many bytes of p it has dealt with, and whether the connection goes on.
-func (c *stream) step(p []byte, s *Server, write func([]byte) int) (n int, open bool) {
+// It returns how many bytes of p it has dealt with, and whether the connection
+// goes on.
+func (c *stream) step(p []byte, s *Server) (n int, open bool) {
 	c.last.Store(int64(s.store.Now()))
-	if len(c.left) > 0 && !c.drain(write) {
+	if len(c.left) > 0 && !c.drain() {
 		return 0, true
 	}
-	b := replyPool.Get().(*[replyBuf]byte)
+	b := replyPool.Get().(*reply)
 	defer replyPool.Put(b)
+	o := &b.o
 	for {
-		o := proto.Out{B: b[:0], Hold: true}
+		*o = proto.Out{B: b.buf[:0], Hold: true}
 		switch {
 		case c.proto.Pending():
-			c.proto.Resume(&o)
+			c.proto.Resume(o)
 		case c.proto.Closed():
 			return n, false
 		case n < len(p):
-			k, _ := c.proto.FeedHold(p[n:], &o)
+			k, _ := c.proto.FeedHold(p[n:], o)
 			n += k
 		default:
 			return n, true
@@ -45,7 +54,7 @@ func (c *stream) step(p []byte, s *Server, write func([]byte) int) (n int, open 
 		if len(o.B) == 0 {
 			continue
 		}
-		if m := write(o.B); m < len(o.B) {
+		if m := c.write(o.B); m < len(o.B) {
 			c.left = append(c.left[:0], o.B[m:]...)
 			return n, true
 		}
@@ -53,8 +62,8 @@ func (c *stream) step(p []byte, s *Server, write func([]byte) int) (n int, open 
 }
 
 // drain sends what is left and reports whether that was all.
-func (c *stream) drain(write func([]byte) int) bool {
-	m := write(c.left)
+func (c *stream) drain() bool {
+	m := c.write(c.left)
 	if m < len(c.left) {
 		c.left = c.left[:copy(c.left, c.left[m:])]
 		return false

@@ -27,6 +27,7 @@ const (
 type buffers struct {
 	in  [bigRead]byte
 	out [replyBuf]byte
+	o   proto.Out
 }
 
 var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
@@ -155,10 +156,11 @@ func (s *Server) busy(c *conn, sink *connSink, in []byte) bool {
 	c.state.Store(int32(connParse))
 	b := bufferPool.Get().(*buffers)
 	defer bufferPool.Put(b)
-	o := proto.Out{B: b.out[:0], Sink: sink}
+	o := &b.o
+	*o = proto.Out{B: b.out[:0], Sink: sink}
 	full := len(in) == smallRead
 	for {
-		st := c.proto.Feed(in, &o)
+		st := c.proto.Feed(in, o)
 		if len(o.B) > 0 && o.Err == nil {
 			_, o.Err = sink.Flush(o.B)
 			o.B = o.B[:0]

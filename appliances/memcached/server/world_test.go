@@ -25,6 +25,7 @@ type world struct {
 	dial func() (net.Conn, error)
 	// exchange sends a datagram and returns the reply.
 	exchange func(req string) string
+	udp      net.Conn
 	limit    time.Duration // of one exchange
 }
 
@@ -95,6 +96,7 @@ func (w *world) onLinux(args []string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	w.udp = c
 	w.exchange = func(req string) string { return w.exchangeOn(c, req) }
 }
 
@@ -125,6 +127,7 @@ func (w *world) onStack(args []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.udp = c
 	w.exchange = func(req string) string { return w.exchangeOn(c, req) }
 	t.Cleanup(func() {
 		c.Close()
