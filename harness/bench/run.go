@@ -164,7 +164,7 @@ func (r *Runner) open() error {
 		j.Close()
 		return fmt.Errorf("bench: %s was begun with another plan; give a new folder or the same plan", r.Dir)
 	}
-	for _, e := range old {
+	for _, e := range old { // what was given up is tried again
 		switch {
 		case e.Sample != nil:
 			r.done[doneKey{e.Sample.Boot, e.Sample.Cell}] = true
@@ -174,8 +174,6 @@ func (r *Runner) open() error {
 			r.fact[factKey{e.Ceiling.Workload, "ceiling", -1}] = true
 		case e.Boot != nil:
 			r.tries[e.Boot.Boot.Index] = e.Boot.Attempt
-		case e.Failure != nil && e.Failure.Cell != nil && e.Failure.Final:
-			r.done[doneKey{e.Failure.Boot, *e.Failure.Cell}] = true
 		}
 	}
 	return j.Append(journal.Entry{Note: &journal.Note{Text: "resumed"}})

@@ -15,6 +15,7 @@ import (
 	"osv/harness/design"
 	"osv/harness/journal"
 	"osv/harness/load"
+	"osv/harness/plot"
 )
 
 // world is an invented run: what each system can do, with noise by a seed.
@@ -171,6 +172,14 @@ func (w world) sample(t testing.TB, s *journal.Sample, l design.Workload, dir st
 		"instructions": math.Exp(0.002*rng.NormFloat64()) * 23400 * 6400 / capacity, "vcpu_ns": noisy(1e9 / capacity), "client_ns": 3000}
 }
 
+// withoutPictures makes charts cheap for the rest of a test.
+func withoutPictures(t *testing.T) {
+	t.Helper()
+	old := drawPNG
+	drawPNG = func(c plot.Chart) ([]byte, error) { return c.SVG() }
+	t.Cleanup(func() { drawPNG = old })
+}
+
 func reference() world { return world{plan: smallPlan(6), accel: "tcg", seed: 1, noise: 0.03} }
 
 func TestReportOfAReferenceRun(t *testing.T) {
@@ -226,6 +235,7 @@ func TestReportOfAReferenceRun(t *testing.T) {
 // One changed byte anywhere in the folder is found, and the file is named; with
 // a manifest forged to match, raw data and report contradict each other.
 func TestVerifyFindsEveryFlippedByte(t *testing.T) {
+	withoutPictures(t)
 	dir := t.TempDir()
 	w := reference()
 	w.plan.Boots, w.plan.Placements = 2, w.plan.Placements[:1]
@@ -425,6 +435,7 @@ func TestLint(t *testing.T) {
 }
 
 func TestAARun(t *testing.T) {
+	withoutPictures(t)
 	p, err := design.AA(smallPlan(8))
 	if err != nil {
 		t.Fatal(err)
@@ -456,6 +467,7 @@ func TestAARun(t *testing.T) {
 }
 
 func TestHTMLIsSelfContained(t *testing.T) {
+	withoutPictures(t)
 	dir := t.TempDir()
 	reference().write(t, dir)
 	if _, err := Write(dir); err != nil {
@@ -485,6 +497,106 @@ func TestHTMLIsSelfContained(t *testing.T) {
 	}
 	if strings.Contains(s, "#0072B2\"") || strings.Contains(s, "fill:#0072B2") {
 		t.Error("an ink of the charts does not follow the theme")
+	}
+}
+
+func TestPublish(t *testing.T) {
+	withoutPictures(t)
+	root := t.TempDir()
+	var dirs []string
+	for i, name := range []string{"old", "new"} {
+		w := reference()
+		w.plan.Boots, w.plan.Placements, w.seed = 2, w.plan.Placements[:1], uint64(i)
+		dir := filepath.Join(root, name)
+		w.write(t, dir)
+		if i == 1 {
+			if err := WriteMeta(dir, Meta{Name: "later", Started: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Write(dir); err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, dir)
+	}
+	site := filepath.Join(root, "site")
+	for range 2 { // again over an old site
+		if err := Publish(dirs, site); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(site, "index.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := string(b)
+	if strings.Index(s, `href="new/report.html"`) > strings.Index(s, `href="old/report.html"`) || !strings.Contains(s, "memcached UDP GET, 32 outstanding: OSv ") {
+		t.Errorf("%s", s)
+	}
+	if problems, err := Verify(filepath.Join(site, "old")); err != nil || len(problems) > 0 {
+		t.Errorf("the copy does not verify: %v %v", problems, err)
+	}
+	if err := Publish([]string{dirs[0], dirs[0]}, site); err == nil {
+		t.Error("two runs of one name")
+	}
+	if err := os.WriteFile(filepath.Join(dirs[0], "raw/x"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Publish(dirs, site); err == nil || !strings.Contains(err.Error(), "does not verify") {
+		t.Error(err)
+	}
+	if err := Publish([]string{root}, site); err == nil {
+		t.Error("a folder without a run is published")
+	}
+	if err := Publish(nil, filepath.Join(root, "empty")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTable(t *testing.T) {
+	dir := t.TempDir()
+	w := reference()
+	w.plan.Placements = w.plan.Placements[:1]
+	w.edit = func(s *journal.Sample) {
+		if s.Cell.System == "osv" && s.Cell.Workload == "udp-set" {
+			s.Result.ClientCPU = 0.95
+		}
+		s.Clean = s.Cell.Workload != "iperf-in" || s.Cell.System != "osv"
+	}
+	w.write(t, dir)
+	d, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := d.Table(&b, d.Summarize()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"accelerator: TCG", "udp-get", "yes", "*", "no: client-bound on OSv", "no: no clean sample of OSv", "udp-get-open@4000"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, b.String())
+		}
+	}
+	for _, l := range strings.Split(b.String(), "\n") {
+		if strings.Contains(l, "p99") && !strings.Contains(l, "@") {
+			t.Errorf("closed-loop latency in the table: %s", l)
+		}
+	}
+}
+
+func TestDisturbances(t *testing.T) {
+	w := reference()
+	w.plan.Boots, w.plan.Placements = 1, w.plan.Placements[:1]
+	w.edit = func(s *journal.Sample) {
+		if s.Cell.System == "osv" && s.Cell.Workload == "udp-get" {
+			s.Metrics["host_wait"] = 0.4
+			s.Result.Timeline = []uint32{100, 0, 0, 90}
+		}
+	}
+	_, d := claimsOf(t, w)
+	got := strings.Join(d.disturbances(), "; ")
+	if !strings.Contains(got, "kept the vCPU waiting 40 % of the time") || !strings.Contains(got, "no reply in 2 of 4 tenths of a second") || len(d.disturbances()) != 2 {
+		t.Error(got)
 	}
 }
 
@@ -558,6 +670,7 @@ func TestCompare(t *testing.T) {
 }
 
 func TestVariantsAndMissingSides(t *testing.T) {
+	withoutPictures(t)
 	w := reference()
 	w.plan.Systems = append(w.plan.Systems, design.System{Name: "osv-sockets", Title: "OSv, sockets", Guest: "osv", Role: design.Variant, Profile: "socket"})
 	w.plan.Placements = w.plan.Placements[:1]

@@ -17,6 +17,7 @@ import (
 	"osv/harness/bench"
 	"osv/harness/design"
 	"osv/harness/doctor"
+	"osv/harness/journal"
 	"osv/harness/load"
 	"osv/harness/report"
 	"osv/harness/vm"
@@ -84,6 +85,15 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 	meta := report.Meta{Name: plan.Name, Started: now().UTC().Truncate(time.Second), Command: "bench " + strings.Join(c.commandLine(), " "),
 		Tool: runtime.Version(), Host: doctor.Facts(checks), Warnings: append(missing, doctor.Warnings(checks)...)}
 	meta.Commit, meta.Dirty = commit(ctx)
+	if c.Resume != "" {
+		old, err := journal.Read(filepath.Join(dir, bench.JournalFile))
+		if err != nil {
+			return err
+		}
+		if len(old) > 0 {
+			meta.Started = old[0].Time.Truncate(time.Second)
+		}
+	}
 	p.note("results in " + dir)
 	r := &bench.Runner{Plan: plan, Dir: dir, Kinds: kinds, LoadCommand: loadCommand(self), Events: p.event}
 	runErr := r.Run(ctx)
