@@ -50,7 +50,7 @@ func (c *Conn) cachedump(o *Out) {
 	var b []byte
 	n := 0
 	s := c.srv.Store
-	s.Walk(func(it store.Item) bool {
+	s.Walk(int(class), func(it store.Item) bool {
 		if it.Class() != int(class) || it.BinKey() {
 			return true
 		}
@@ -82,6 +82,12 @@ func unixOrZero(s *store.Store, it store.Item) int64 {
 func (c *Conn) metadump(which []byte, o *Out) {
 	if c.srv.NoDump {
 		o.str("ERROR metadump not allowed\r\n")
+		return
+	}
+	if o.Hold {
+		// It would have to be kept in memory whole, and would keep the receive
+		// loop from all else.
+		o.str("ERROR metadump needs -engine=socket\r\n")
 		return
 	}
 	all := string(which) == "all" || string(which) == "hash"

@@ -80,6 +80,13 @@ func TestHoldEnds(t *testing.T) {
 	}
 }
 
+func TestHoldRefusesMetadump(t *testing.T) {
+	c := NewConn(newServer(t, store.Config{}), 0)
+	if got, _ := holdTalk(c, []byte("lru_crawler metadump all\r\n"), 4096); string(got) != "ERROR metadump needs -engine=socket\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestHoldNoAllocs(t *testing.T) {
 	s := newServer(t, store.Config{})
 	talk(s, "set b 0 0 9000\r\n"+strings.Repeat("b", 9000)+"\r\n", 1<<20)

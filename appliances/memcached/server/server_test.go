@@ -340,6 +340,54 @@ func TestManyConnections(t *testing.T) {
 	})
 }
 
+// TestTenThousandConnections: they are all served, by each engine of ours, and
+// an idle one holds little.
+func TestTenThousandConnections(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: takes seconds; run without -short")
+	}
+	const n = 10000
+	for _, engine := range []string{"batch", "channel"} {
+		t.Run(engine, func(t *testing.T) {
+			w := newWorld(t, engine, "-c", "20000")
+			w.limit = 5 * time.Minute
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			cs := make([]net.Conn, n)
+			for i := range cs {
+				nc, err := w.dial()
+				if err != nil {
+					t.Fatalf("connection %d: %v", i, err)
+				}
+				cs[i] = nc
+			}
+			settles(t, "all are open", func() bool { got, _ := w.s.conns.len(); return got == n })
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			// Both ends are in this process.
+			per := int64(after.HeapInuse+after.StackInuse-before.HeapInuse-before.StackInuse) / n
+			t.Logf("%d bytes per idle connection, both ends", per)
+			if per > 24<<10 {
+				t.Errorf("%d bytes per idle connection", per)
+			}
+			b := make([]byte, 4)
+			for i := 0; i < n; i += 7 {
+				if _, err := io.WriteString(cs[i], "mn\r\n"); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(cs[i], b); err != nil || string(b) != "MN\r\n" {
+					t.Fatalf("connection %d: %q %v", i, b, err)
+				}
+			}
+			for _, c := range cs {
+				c.Close()
+			}
+			settles(t, "all are gone", func() bool { got, _ := w.s.conns.len(); return got == 0 })
+		})
+	}
+}
+
 // TestCloseUnderLoad: Close returns while clients are busy, and everything ends.
 func TestCloseUnderLoad(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {

@@ -3,7 +3,7 @@ package server
 import (
 	"fmt"
 	"os"
-	"runtime"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 	"time"
@@ -49,10 +49,11 @@ func (s *Server) general(add func(name, value string)) {
 	add("engine", s.engine)
 	num("shards", int64(s.store.NumShards()))
 	num("udp_replies_dropped", int64(s.stats.udpDropped.Load()))
-	var ms runtime.MemStats
-	runtime.ReadMemStats(&ms)
-	num("go_heap_bytes", int64(ms.HeapAlloc))
-	num("go_gc_cycles", int64(ms.NumGC))
+	// Without stopping the world, as this may be the receive loop.
+	m := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
+	metrics.Read(m)
+	num("go_heap_bytes", int64(m[0].Value.Uint64()))
+	num("go_gc_cycles", int64(m[1].Value.Uint64()))
 }
 
 func (s *Server) resetStats() {

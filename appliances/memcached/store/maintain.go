@@ -26,6 +26,9 @@ func (c *crawlControl) init() { c.enabled.Store(true) }
 const (
 	// crawlStep is the number of chunks looked at under one hold of the mutex.
 	crawlStep = 256
+	// balanceStep is the number of items moved between a class's lists under one
+	// hold of the mutex; stores move two each, so this is for the idle.
+	balanceStep = 100
 	// crawlSeconds is the number of Maintain calls in which the crawler gets
 	// round a shard, as long as something in it can expire.
 	crawlSeconds = 60
@@ -59,7 +62,10 @@ func (s *Store) Maintain(pause func()) {
 		sh.reap()
 		for c := 1; c <= s.classes.largest; c++ {
 			if sh.classes[c].pages != 0 {
-				sh.balance(c, 500)
+				sh.balance(c, balanceStep)
+				// A receive loop may be waiting to store something.
+				sh.mu.Unlock()
+				sh.mu.Lock()
 			}
 		}
 		if sh.tab.Load().old.Load() != nil {

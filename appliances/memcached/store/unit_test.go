@@ -521,11 +521,16 @@ func TestSizesAndWalk(t *testing.T) {
 		n += c
 	}
 	seen := map[string]bool{}
-	s.Walk(func(it Item) bool {
+	s.Walk(1, func(it Item) bool {
 		seen[string(it.Key())] = true
-		return len(seen) < 70
+		return len(seen) < 20
 	})
-	if n != 100 || len(seen) != 70 {
+	s.Walk(2, func(it Item) bool {
+		seen[string(it.Key())] = true
+		return true
+	})
+	// Class 1 ends at 96 bytes: values up to 33; class 2 at 120.
+	if n != 100 || len(seen) != 20+24 {
 		t.Errorf("%d items by size, %d walked", n, len(seen))
 	}
 	s.ResetStats()

@@ -2,16 +2,18 @@ package store
 
 // Walking over all items, for statistics and dumps.
 
-// Walk calls f for each item that is there, under the mutex of its shard, until
-// f returns false. f must not call the Store, other than the Item's methods and
-// those that read the clock.
-func (s *Store) Walk(f func(Item) bool) {
+// Walk calls f for each item of slab class c that is there, under the mutex of
+// its shard, until f returns false. f must not call the Store, other than the
+// Item's methods and those that read the clock.
+func (s *Store) Walk(c int, f func(Item) bool) {
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		on := true
 		for n := uint32(1); on && int(n) < len(s.pages); n++ {
-			on = sh.walkPage(n, f)
+			if sh.owns(n) && int(s.pages[n].cls) == c {
+				on = sh.walkPage(n, f)
+			}
 		}
 		sh.mu.Unlock()
 		if !on {
