@@ -38,7 +38,6 @@ func (c *Conn) inputAck(s *Segment) bool {
 		return true
 	}
 	r := ackResult{echo: c.tsOK && s.Opt.Have&wire.TCPOptTimestamp != 0, tsEcr: s.Opt.TSEcr}
-	priorPipe := c.pipe()
 	old := s.Ack.Less(c.sndUna)
 	dup := c.isDupAck(s)
 	if c.sndUna.Less(s.Ack) {
@@ -52,7 +51,7 @@ func (c *Conn) inputAck(s *Segment) bool {
 		c.updateSendWindow(s)
 	}
 	if r.advanced || r.delivered > 0 || dup || r.dsack {
-		c.senderAck(s, &r, dup, priorPipe)
+		c.senderAck(s, &r, dup)
 	}
 	return true
 }

@@ -127,9 +127,12 @@ type Conn struct {
 	sndUrgent      bool
 	finQueued      bool // the user has closed: a FIN follows the last octet
 	sent           sentQueue
-	sackedBytes    int // octets in sent that are sentSacked
-	sackedSegs     int // about as many segments
-	lostBytes      int // octets in sent that are sentLost
+	txOrder        uint32  // counts transmissions: many have the same time
+	limited        bool    // the congestion window has held back octets,
+	limitedTo      seq.Num // when SND.NXT was this
+	sackedBytes    int     // octets in sent that are sentSacked
+	sackedSegs     int     // about as many segments
+	lostBytes      int     // octets in sent that are sentLost
 
 	// Receive sequence space.
 	irs        seq.Num

@@ -52,7 +52,11 @@ func TestListenerAtRandom(t *testing.T) {
 	m := newFuzzMem(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	states := map[State]int{}
-	for range 20000 {
+	n := 20000
+	if raceEnabled {
+		n = 2000
+	}
+	for range n {
 		in := []byte{byte(r.Uint32())}
 		for i := range 20 {
 			flags := []byte{2, 16, 16, 24, 24, 17, 4, 20, 18, 48, 0}[r.IntN(11)]

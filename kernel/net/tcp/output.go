@@ -86,7 +86,8 @@ func (c *Conn) retransmit(i int) bool {
 		c.lostBytes -= n
 	}
 	e.flags = e.flags&^sentLost | sentRetx
-	e.at = c.now
+	c.txOrder++
+	e.at, e.order = c.now, c.txOrder
 	c.count.Retransmits++
 	c.rec.prrOut += n
 	c.rec.undoRetx += n
@@ -158,6 +159,7 @@ func (c *Conn) sendable(avail int) int {
 		return 0
 	}
 	if room < min(n, mss) && c.flight() > 0 {
+		c.limited, c.limitedTo = true, c.sndNxt
 		return 0
 	}
 	k := min(n, max(room, min(n, mss)), c.maxFrame())
@@ -211,6 +213,11 @@ func (c *Conn) emit(n int, fin bool) bool {
 	c.sndMax = seq.Max(c.sndMax, end)
 	c.rec.prrOut += k
 	c.lastSndAt = c.now
+	// The window counts as used when it is full, in slow start when it is half
+	// full: it may double then.
+	if p := c.pipe(); p+c.cc.mss > c.cc.cwnd || c.cc.slowStart() && 2*p > c.cc.cwnd {
+		c.limited, c.limitedTo = true, end
+	}
 	c.armAfterSend()
 	return true
 }
@@ -227,12 +234,13 @@ func (c *Conn) sendOneNew() bool {
 func (c *Conn) record(start, end seq.Num) {
 	if n := c.sent.n; n > 0 {
 		l := c.sent.at(n - 1)
-		if l.end == start && l.at == c.now && l.flags == 0 && end.Sub(l.start) <= mergeSent {
+		if l.end == start && l.at == c.now && l.order == c.txOrder && l.flags == 0 && end.Sub(l.start) <= mergeSent {
 			l.end = end
 			return
 		}
 	}
-	c.sent.push(sentSeg{start: start, end: end, at: c.now})
+	c.txOrder++
+	c.sent.push(sentSeg{start: start, end: end, at: c.now, order: c.txOrder})
 }
 
 // transmit sends up to n sequence numbers from start on, a SYN or FIN where they

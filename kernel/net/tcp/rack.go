@@ -8,13 +8,13 @@ import "osv/kernel/net/seq"
 
 const (
 	rackPersistRec = 16  // RFC 8985 §6.2 step 4: recoveries for which reo_wnd stays raised
-	rackMaxMult    = 20  // bound of RACK.reo_wnd_mult; SRTT bounds the window anyway
+	rackMaxMult    = 255 // bound of RACK.reo_wnd_mult; SRTT bounds the window in any case
 	tlpDelayedAck  = 2e8 // TLP.max_ack_delay, ns: what a peer may delay a lone segment
 )
 
 // rack is the state of RFC 8985 §5.2 and §5.3, for one connection.
 type rack struct {
-	xmit    int64   // RACK.xmit_ts, ns
+	xmit    uint32  // in place of RACK.xmit_ts: the order of that transmission
 	end     seq.Num // RACK.end_seq
 	valid   bool    // the two are set
 	rtt     int64   // RACK.rtt, ns
@@ -52,15 +52,16 @@ func (c *Conn) rackSample(e *sentSeg, end seq.Num, r *ackResult) {
 	if !k.fackSet || k.fack.Less(end) {
 		k.fack, k.fackSet = end, true
 	}
-	if !k.valid || sentAfter(e.at, end, k.xmit, k.end) {
-		k.xmit, k.end, k.valid = e.at, end, true
+	if !k.valid || sentAfter(e.order, end, k.xmit, k.end) {
+		k.xmit, k.end, k.valid = e.order, end, true
 		k.rtt = rtt
 	}
 }
 
-// sentAfter is RACK_sent_after.
-func sentAfter(t1 int64, s1 seq.Num, t2 int64, s2 seq.Num) bool {
-	return t1 > t2 || t1 == t2 && s2.Less(s1)
+// sentAfter is RACK_sent_after, with orders in place of times: all that one call
+// of Flush sends has the same time. Octets of one range are ordered by number.
+func sentAfter(o1 uint32, s1 seq.Num, o2 uint32, s2 seq.Num) bool {
+	return int32(o1-o2) > 0 || o1 == o2 && s2.Less(s1)
 }
 
 // rackWindow is step 4: how long after a later range an earlier one may still
@@ -70,12 +71,19 @@ func (c *Conn) rackWindow() int64 {
 	if !k.reorder && (c.rec.state != recOpen || c.sackedSegs >= dupThresh) {
 		return 0
 	}
-	return min(int64(k.mult+1)*c.rtt.min()/4, c.rtt.srtt)
+	step := c.rtt.min() / 4
+	if k.mult > 0 {
+		// Where packets overtake others the least round trip is that of the ones
+		// that did, and may be next to nothing.
+		step = max(step, c.rtt.srtt/16)
+	}
+	return min(int64(k.mult+1)*step, c.rtt.srtt)
 }
 
-// rackDSACK widens the window once in a round trip in which the peer reports
-// duplicates (step 4, RACK_update_reo_wnd).
-func (c *Conn) rackDSACK() {
+// rackTooSoon widens the window once in a round trip in which it turns out that
+// something was sent again for nothing: the peer reports duplicates (step 4,
+// RACK_update_reo_wnd), or acknowledges a first transmission that came late.
+func (c *Conn) rackTooSoon() {
 	k := &c.rk
 	if k.inRound {
 		return
@@ -108,7 +116,7 @@ func (c *Conn) rackDetect() int64 {
 		if e.flags&(sentSacked|sentLost) != 0 {
 			continue
 		}
-		if !sentAfter(k.xmit, k.end, e.at, e.end) {
+		if !sentAfter(k.xmit, k.end, e.order, e.end) {
 			if e.flags&sentRetx == 0 {
 				break // all that follows was sent later still
 			}

@@ -39,7 +39,7 @@ type recovery struct {
 }
 
 // senderAck is what the sender does about an ACK that has said something.
-func (c *Conn) senderAck(s *Segment, r *ackResult, dup bool, priorPipe int) {
+func (c *Conn) senderAck(s *Segment, r *ackResult, dup bool) {
 	if r.advanced {
 		c.cc.round(c.sndUna, c.sndNxt)
 		c.renoAdvance(r)
@@ -47,7 +47,7 @@ func (c *Conn) senderAck(s *Segment, r *ackResult, dup bool, priorPipe int) {
 		c.renoDupAck(r)
 	}
 	if r.dsack && c.sackOK {
-		c.rackDSACK()
+		c.rackTooSoon()
 	}
 	c.tlpAck(s, r)
 	undone := c.tryUndo(r)
@@ -63,7 +63,7 @@ func (c *Conn) senderAck(s *Segment, r *ackResult, dup bool, priorPipe int) {
 	case recOpen:
 		if c.lostBytes > 0 {
 			c.enterRecovery(r)
-		} else if r.acked > 0 && c.wasLimited(priorPipe) {
+		} else if r.acked > 0 && c.wasLimited(r.acked) {
 			c.cc.acked(r.acked, c.now, c.rtt.srtt)
 		}
 	case recFast:
@@ -79,6 +79,9 @@ func (c *Conn) senderAck(s *Segment, r *ackResult, dup bool, priorPipe int) {
 			c.cc.acked(r.acked, c.now, c.rtt.srtt)
 		}
 	}
+	if c.limited && c.limitedTo.LessEq(c.sndUna) {
+		c.limited = false
+	}
 	switch {
 	case wait > 0:
 		c.rtx = rtxTimer{c.now + wait, rtxReorder}
@@ -87,13 +90,11 @@ func (c *Conn) senderAck(s *Segment, r *ackResult, dup bool, priorPipe int) {
 	}
 }
 
-// wasLimited reports that the window, and not the user, bounded what was in the
-// network before this ACK (RFC 9438 §4.6, RFC 7661 in its simplest form).
-func (c *Conn) wasLimited(priorPipe int) bool {
-	if c.cc.slowStart() {
-		return c.cc.cwnd < 2*priorPipe+c.cc.mss
-	}
-	return priorPipe+c.cc.mss >= c.cc.cwnd
+// wasLimited reports that the window, and not the user, bounded what was sent
+// with the octets that are acknowledged now, n of them (RFC 9438 §4.2, "if the
+// sender is not application-limited"; RFC 7661 §4.1).
+func (c *Conn) wasLimited(n int) bool {
+	return c.limited && c.sndUna.Add(-n).Less(c.limitedTo)
 }
 
 // recovered reports that all that was out when recovery began is acknowledged.
@@ -229,6 +230,9 @@ func (c *Conn) tryUndo(r *ackResult) bool {
 	}
 	p.undo = false
 	c.count.Undone++
+	if c.sackOK {
+		c.rackTooSoon()
+	}
 	cwnd := max(c.cc.cwnd, p.undoCC.cwnd)
 	over, mss := c.cc.hs.over, c.cc.mss
 	c.cc = p.undoCC

@@ -21,8 +21,9 @@ const mergeSent = 1 << 16
 // octets, and a SYN or a FIN where those numbers are theirs.
 type sentSeg struct {
 	start, end seq.Num
+	order      uint32 // Conn.txOrder when it was sent last
 	flags      sentFlag
-	at         int64 // when it was sent last, ns
+	at         int64 // when that was, ns
 }
 
 func (e *sentSeg) len() int { return e.end.Sub(e.start) }

@@ -27,6 +27,8 @@ type world struct {
 	delay                       int64 // ns, one way
 	rate                        int64 // bytes per second, 0 for no limit
 	limit                       int   // of the queue in front of the wire, packets
+	oneWay                      bool  // only what a sends is lost
+	early                       bool  // what is reordered comes without delay, not later
 
 	sent, lost int
 	trace      io.Writer
@@ -70,7 +72,6 @@ type simHost struct {
 	scratch  *Conn
 	accepted func(*Conn)
 	busyTill int64 // when the wire takes the next packet
-	inQueue  int
 }
 
 func newSimHost(w *world, name, addr string, cfg Config, mtu int) *simHost {
@@ -174,23 +175,26 @@ func (w *world) transmit(from *simHost, p []byte) {
 	if w.trace != nil {
 		w.show(from, p)
 	}
-	if w.rng.Float64() < w.loss {
+	if w.rng.Float64() < w.loss && !(w.oneWay && from == w.b) {
 		w.lost++
 		return
 	}
 	at := max(w.now, from.busyTill)
 	if w.rate > 0 {
-		if from.inQueue >= w.limit {
+		if (at-w.now)*w.rate/1e9 > int64(w.limit)*1500 {
 			w.lost++
 			return
 		}
 		at += int64(len(p)+40) * 1e9 / w.rate
 		from.busyTill = at
-		from.inQueue++
 	}
 	at += w.delay
 	if w.rng.Float64() < w.reorder {
-		at += w.rng.Int64N(4*w.delay + 1e6)
+		if w.early {
+			at -= w.delay
+		} else {
+			at += w.rng.Int64N(4*w.delay + 1e6)
+		}
 	}
 	w.put(at, from.peer, p)
 	if w.rng.Float64() < w.dup {
@@ -343,9 +347,6 @@ func (w *world) step() bool {
 	w.now = max(w.now, at)
 	for len(w.wire) > 0 && w.wire[0].at <= w.now {
 		p := heap.Pop(&w.wire).(packet)
-		if p.to.peer.inQueue > 0 {
-			p.to.peer.inQueue--
-		}
 		p.to.receive(p.data)
 	}
 	w.a.timers()

@@ -1,0 +1,298 @@
+package tcpsock
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"osv/kernel/hw/dma"
+	"osv/kernel/ktest/netns"
+	"osv/kernel/ktest/simnet"
+	"osv/kernel/net/stack"
+	"osv/kernel/net/taplink"
+	"osv/kernel/net/tcpstack"
+	"osv/kernel/pkt"
+)
+
+var goodputTime = flag.Duration("tcp.goodput", 0, "measure goodput on bad paths against Linux's, each for so long")
+
+// path joins two links and treats frames badly on the way.
+type badPath struct {
+	delay         time.Duration
+	loss, reorder float64
+	rate          float64 // bytes per second, 0 for no limit
+	limit         int     // frames that wait for the rate
+
+	wg sync.WaitGroup
+}
+
+type held struct {
+	at   time.Time
+	data []byte
+}
+
+// join forwards both ways until the links are closed.
+func (p *badPath) join(a, b pkt.Link) {
+	p.forward(a, b, 1)
+	p.forward(b, a, 2)
+}
+
+func (p *badPath) forward(from, to pkt.Link, seed uint64) {
+	late, soon := make(chan held, 1<<16), make(chan held, 1<<12)
+	rng := rand.New(rand.NewPCG(seed, 77))
+	p.wg.Go(func() { // take
+		bufs := make([]*pkt.Buf, 64)
+		free := time.Now()
+		for {
+			n := from.RxBatch(0, bufs)
+			if n == 0 {
+				if from.RxWait(0) != nil {
+					close(late)
+					close(soon)
+					return
+				}
+				continue
+			}
+			now := time.Now()
+			for _, b := range bufs[:n] {
+				data := append([]byte(nil), b.Bytes()...)
+				b.Put()
+				if rng.Float64() < p.loss {
+					continue
+				}
+				at := now
+				if p.rate > 0 {
+					if free.Before(now) {
+						free = now
+					}
+					if free.Sub(now).Seconds()*p.rate > float64(p.limit*1500) {
+						continue
+					}
+					free = free.Add(time.Duration(float64(len(data)) / p.rate * 1e9))
+					at = free
+				}
+				if rng.Float64() < p.reorder {
+					soon <- held{at, data}
+				} else {
+					late <- held{at.Add(p.delay), data}
+				}
+			}
+		}
+	})
+	give := func(c chan held) {
+		var one [1]*pkt.Buf
+		for h := range c {
+			time.Sleep(time.Until(h.at))
+			b := to.TxBuf(0)
+			if b == nil {
+				continue
+			}
+			copy(b.Append(len(h.data)), h.data)
+			one[0] = b
+			if to.TxBatch(0, one[:]) == 0 {
+				b.Put()
+			}
+		}
+	}
+	p.wg.Go(func() { give(late) })
+	p.wg.Go(func() { give(soon) })
+}
+
+// dialCubic connects with the same congestion control as ours: the machine may
+// prefer another.
+func dialCubic(t *testing.T, to string) net.Conn {
+	t.Helper()
+	d := net.Dialer{Timeout: 20 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if cerr := c.Control(func(fd uintptr) {
+			const tcpCongestion = 13
+			err = syscall.SetsockoptString(int(fd), syscall.IPPROTO_TCP, tcpCongestion, "cubic")
+		}); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	c, err := d.Dial("tcp", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// elsewhere runs f in a network namespace of its own. Sockets made there stay
+// there.
+func elsewhere(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		err := syscall.Unshare(syscall.CLONE_NEWNET)
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Skip("needs a second network namespace:", err)
+	}
+}
+
+// measure sends for d and returns what arrived, in Mbit/s.
+func measure(t *testing.T, from, to net.Conn, d time.Duration) float64 {
+	go func() {
+		p := make([]byte, 64<<10)
+		for end := time.Now().Add(d); time.Now().Before(end); {
+			from.SetWriteDeadline(end)
+			if _, err := from.Write(p); err != nil {
+				break
+			}
+		}
+		from.(interface{ SetLinger(int) error }).SetLinger(0)
+		from.Close()
+	}()
+	p := make([]byte, 256<<10)
+	start, n := time.Now(), 0
+	to.SetReadDeadline(start.Add(d))
+	for {
+		k, err := to.Read(p)
+		if n += k; err != nil {
+			break
+		}
+	}
+	to.Close()
+	return float64(n) * 8 / 1e6 / d.Seconds()
+}
+
+// Goodput on bad paths: ours to Linux, Linux to ours, and Linux to Linux over the
+// same wire.
+func TestGoodput(t *testing.T) {
+	if *goodputTime == 0 {
+		t.Skip("measures: -tcp.goodput=20s")
+	}
+	for _, p := range []*badPath{
+		{delay: 20 * time.Millisecond, loss: 0.01},
+		{delay: 20 * time.Millisecond, loss: 0.001},
+		{delay: 20 * time.Millisecond, reorder: 0.01},
+		{delay: 20 * time.Millisecond, loss: 0.01, reorder: 0.05},
+		{delay: 20 * time.Millisecond, rate: 5e6, limit: 100},
+		{delay: 5 * time.Millisecond, loss: 0.05},
+	} {
+		t.Run(fmt.Sprintf("delay=%v,loss=%v,reorder=%v,rate=%v", p.delay, p.loss, p.reorder, p.rate), func(t *testing.T) {
+			ll := p.linuxToLinux(t)
+			ol, lo := p.withOurs(t)
+			t.Logf("Linux to Linux %.1f Mbit/s; ours to Linux %.1f (%.2f); Linux to ours %.1f (%.2f)", ll, ol, ol/ll, lo, lo/ll)
+		})
+	}
+}
+
+func (p *badPath) linuxToLinux(t *testing.T) float64 {
+	netns.Require(t)
+	mem := &dma.Host{}
+	a, err := taplink.Open("lin0", taplink.Options{Mem: mem, Bufs: 8192})
+	if err != nil {
+		t.Fatal(err)
+	}
+	netns.Up(t, "lin0", netip.MustParsePrefix("10.0.0.2/24"))
+	var b *taplink.Link
+	var l net.Listener
+	elsewhere(t, func() {
+		if b, err = taplink.Open("lin1", taplink.Options{Mem: mem, Bufs: 8192}); err != nil {
+			return
+		}
+		netns.Up(t, "lin1", netip.MustParsePrefix("10.0.0.1/24"))
+		l, err = net.Listen("tcp", "10.0.0.1:80")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.join(a, b)
+	from := dialCubic(t, "10.0.0.1:80")
+	to, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := measure(t, from, to, *goodputTime)
+	l.Close()
+	a.Close()
+	b.Close()
+	p.wg.Wait()
+	a.Release()
+	b.Release()
+	return r
+}
+
+func (p *badPath) withOurs(t *testing.T) (send, receive float64) {
+	mem := &dma.Host{}
+	a, err := taplink.Open("lin0", taplink.Options{Mem: mem, Bufs: 8192})
+	if err != nil {
+		t.Fatal(err)
+	}
+	netns.Up(t, "lin0", netip.MustParsePrefix("10.0.0.2/24"))
+	n, err := simnet.New(simnet.Config{Bufs: 16384, Ring: 8192})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := stack.New(stack.Config{Mem: mem})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.AddLink(n.Links[0], stack.IfConfig{NoIPv6: true, Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}); err != nil {
+		t.Fatal(err)
+	}
+	ts := tcpstack.New(s)
+	h, err := New(ts, Config{Mem: mem, RecvMem: 24 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts.SetNoFlow(h)
+	p.join(a, n.Links[1])
+
+	l, err := net.Listen("tcp", "10.0.0.2:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := h.Dial(context.Background(), netip.AddrPort{}, netip.MustParseAddrPort("10.0.0.2:80"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info Info
+	go func() {
+		time.Sleep(*goodputTime * 9 / 10)
+		info = from.Info()
+	}()
+	send = measure(t, from, to, *goodputTime)
+	t.Logf("ours sending: %+v", info)
+	l.Close()
+
+	ol, err := h.Listen(netip.MustParseAddrPort("10.0.0.1:80"), ListenConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lf := dialCubic(t, "10.0.0.1:80")
+	ot, err := ol.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	receive = measure(t, lf, ot, *goodputTime)
+
+	h.Close()
+	s.Close()
+	a.Close()
+	n.Links[1].Close()
+	p.wg.Wait()
+	a.Release()
+	n.Close()
+	return send, receive
+}
