@@ -41,7 +41,11 @@ build: go ## build APP as a bootable ELF at OUT (build/NAME.elf)
 
 .PHONY: test
 test: go deps ## hosted tests, with the race detector
-	go test -race $(PKGS)
+	go test -race -short $(PKGS)
+
+.PHONY: test-long
+test-long: go deps ## the same with full sizes: longer stress, more seeds, a million commands
+	OSV_LONG=1 go test -race -timeout 60m $(PKGS)
 
 .PHONY: cover
 cover: go ## statement coverage of the kernel above metal, and of the harness
