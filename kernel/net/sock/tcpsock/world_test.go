@@ -55,7 +55,7 @@ func newWorld(t testing.TB, cfg worldConfig) *world {
 	if w.net, err = simnet.New(cfg.net); err != nil {
 		t.Fatal(err)
 	}
-	for i, l := range w.net.Links {
+	for i, l := range w.net.Links[:2] {
 		w.mem[i] = new(dma.Host)
 		sc := sc
 		sc.Mem = w.mem[i]

@@ -1,0 +1,5 @@
+//go:build race
+
+package tcpsock
+
+const raceEnabled = true

@@ -1,0 +1,174 @@
+package tcpsock
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"osv/kernel/ktest/simnet"
+	"osv/kernel/net/wire"
+)
+
+// Ten thousand open connections on which nothing happens cost memory and no
+// time, and each still works.
+func TestTenThousandIdle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	n := 10000
+	if raceEnabled {
+		n = 1000
+	}
+	w := newWorld(t, worldConfig{net: simnet.Config{Bufs: 16384, Ring: 4096}})
+	l := w.listen(80)
+	var server []*Conn
+	var accepted sync.WaitGroup
+	accepted.Go(func() {
+		for len(server) < n {
+			c, err := l.AcceptTCP()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			server = append(server, c)
+		}
+	})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	client := make([]*Conn, n)
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range 8 {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				client[i] = w.dial(80)
+			}
+		})
+	}
+	wg.Wait()
+	accepted.Wait()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	t.Logf("%d bytes of heap for both ends of a connection", (after.HeapAlloc-before.HeapAlloc)/uint64(n))
+	if g := runtime.NumGoroutine(); g > 200 {
+		t.Errorf("%d goroutines", g)
+	}
+	// Each of them answers.
+	byAddr := map[string]*Conn{}
+	for _, c := range server {
+		byAddr[c.RemoteAddr().String()] = c
+	}
+	p := make([]byte, 4)
+	for i := 0; i < n; i += 97 {
+		client[i].Write([]byte("ping"))
+		s := byAddr[client[i].LocalAddr().String()]
+		if _, err := io.ReadFull(s, p); err != nil || string(p) != "ping" {
+			t.Fatalf("connection %d: %q, %v", i, p, err)
+		}
+	}
+	for i := range n {
+		client[i].Close()
+		server[i].Close()
+	}
+}
+
+// A client goes on working while SYNs from addresses that do not answer flood the
+// listener.
+func TestSynFlood(t *testing.T) {
+	w := newWorld(t, worldConfig{net: simnet.Config{Ports: 3, Bufs: 8192, Ring: 4096}, host: Config{HalfOpen: 64}})
+	l := w.listen(80)
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			c, err := l.AcceptTCP()
+			if err != nil {
+				return
+			}
+			served.Go(func() {
+				io.Copy(c, c)
+				c.Close()
+			})
+		}
+	})
+	stop := make(chan struct{})
+	var flood sync.WaitGroup
+	flood.Go(func() {
+		f := floodFrame(w.net.Links[2], w.net.Links[1])
+		for i := uint32(0); ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			f.send(i)
+			if i%64 == 0 {
+				time.Sleep(time.Millisecond) // bounded: some 50,000 a second
+			}
+		}
+	})
+	for w.host[1].listenerFor(addr(1, 80)).Stats().Cookies < 1000 {
+		time.Sleep(time.Millisecond)
+	}
+	for i := range 50 {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		c, err := w.host[0].Dial(ctx, netip.AddrPort{}, addr(1, 80))
+		cancel()
+		if err != nil {
+			t.Errorf("connection %d: %v", i, err)
+			break
+		}
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		out := pattern(3000, uint64(i))
+		c.Write(out)
+		c.CloseWrite()
+		got, err := io.ReadAll(c)
+		if err != nil || len(got) != len(out) {
+			t.Errorf("connection %d: %d octets, %v", i, len(got), err)
+		}
+		c.Close()
+	}
+	close(stop)
+	flood.Wait()
+	s := l.Stats()
+	if s.CookiesOpened == 0 || s.Cookies < 1000 {
+		t.Errorf("%+v: cookies were not what let the client in", s)
+	}
+	t.Logf("%+v", s)
+	l.Close()
+	served.Wait()
+}
+
+// floods sends SYNs from changing addresses.
+type floods struct {
+	link  *simnet.Link
+	frame []byte
+}
+
+func floodFrame(from, to *simnet.Link) *floods {
+	f := make([]byte, wire.EthLen+wire.IPv4MinLen+wire.TCPMinHeader)
+	a, b := to.MAC(), from.MAC()
+	copy(f, a[:])
+	copy(f[6:], b[:])
+	f[12], f[13] = 8, 0
+	return &floods{from, f}
+}
+
+func (f *floods) send(i uint32) {
+	src, dst := wire.U32(netip.MustParseAddr("10.0.0.128"))+i%100, wire.U32(hostAddr[1])
+	ip := f.frame[wire.EthLen:]
+	wire.PutIPv4(ip, &wire.IPv4Fields{TotalLen: 40, TTL: 64, Proto: wire.ProtoTCP, Src: src, Dst: dst})
+	h := wire.TCP(ip[wire.IPv4MinLen:])
+	h.Put(&wire.TCPFields{SrcPort: uint16(1024 + i/100), DstPort: 80, Seq: i * 7919, Flags: wire.TCPSyn, Window: 1000}, wire.TCPMinHeader)
+	h.SetChecksum(^wire.Fold(wire.Sum(wire.PseudoSum4(src, dst, wire.ProtoTCP, 20), h)))
+	f.link.Inject(f.frame)
+}
