@@ -69,14 +69,18 @@ func (r *Runner) measure(ctx context.Context, g Guest, w design.Workload, client
 // core because of somebody else: its run-queue wait, less the run time of QEMU's
 // main loop where the two share a core.
 func hostWait(r load.Result, p design.Placement) float64 {
-	if r.Seconds <= 0 {
+	seconds := r.Seconds
+	if s := r.Probes["seconds"]; s > 0 {
+		seconds = s // the probes cover more than the window
+	}
+	if seconds <= 0 {
 		return 0
 	}
 	wait := r.Probes["vcpu_wait"]
 	if p == design.OneCore {
 		wait -= r.Probes["main"]
 	}
-	return max(0, wait/1e9/r.Seconds)
+	return max(0, wait/1e9/seconds)
 }
 
 // runHere runs a load in this process, on a thread of its own that may use the

@@ -53,13 +53,43 @@ func seconds(d time.Duration) string {
 	return strconv.Itoa(int((d + time.Second - 1) / time.Second))
 }
 
-// Run runs the client once. Guest probes cover the whole run, omitted seconds
-// too: divide by Probed bits, which the result carries in Probes as "seconds".
+// patience is how long a server that is between two tests is waited for: iperf3
+// serves one at a time and does not listen in between.
+const patience = 8 * time.Second
+
+// Run runs the client once; a refused or reset connection is tried again for a
+// while. Guest probes cover the whole run, omitted seconds too; its length is
+// with them as "seconds".
 func Run(ctx context.Context, spec load.Spec, probes load.Probes) (load.Result, error) {
 	args, err := Args(spec)
 	if err != nil {
 		return load.Result{}, err
 	}
+	for end := time.Now().Add(patience); ; {
+		res, err := once(ctx, spec, args, probes)
+		if err == nil || !between(err) || time.Now().After(end) {
+			return res, err
+		}
+		select {
+		case <-ctx.Done():
+			return load.Result{}, ctx.Err()
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// between reports an error that a server gives while it gets ready for the next
+// test.
+func between(err error) bool {
+	for _, s := range []string{"Connection refused", "reset by peer", "server is busy"} {
+		if strings.Contains(err.Error(), s) {
+			return true
+		}
+	}
+	return false
+}
+
+func once(ctx context.Context, spec load.Spec, args []string, probes load.Probes) (load.Result, error) {
 	if err := probes.Start(); err != nil {
 		return load.Result{}, err
 	}

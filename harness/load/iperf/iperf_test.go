@@ -3,8 +3,11 @@ package iperf
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,6 +84,24 @@ func TestFailures(t *testing.T) {
 	spec := load.Spec{Kind: load.Iperf, Target: "127.0.0.1:1"}.WithDefaults()
 	if _, err := Run(context.Background(), spec, nil); err == nil || !strings.Contains(err.Error(), "nonexistent") {
 		t.Error(err)
+	}
+	// A server that is not ready at first is waited for.
+	script := filepath.Join(t.TempDir(), "iperf3")
+	flag := script + ".once"
+	text := "#!/bin/sh\nif [ -e " + flag + " ]; then echo '{\"end\":{\"sum_received\":{\"seconds\":1,\"bits_per_second\":5e6}}}'; else touch " + flag +
+		"; echo '{\"error\":\"unable to connect to server: Connection refused\"}'; exit 1; fi\n"
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	Binary = script
+	pid := os.Getpid()
+	ps, err := load.ParseProbes([]string{fmt.Sprintf("main=cpu:%d/%d", pid, pid)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ps.Close()
+	if r, err := Run(context.Background(), spec, ps); err != nil || r.BitRate != 5e6 || r.Probes["seconds"] <= 0 {
+		t.Errorf("%+v %v", r, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
