@@ -29,6 +29,9 @@ type Profile struct {
 	Cmdline []Fact // Name is the parameter, Value what is written
 	Sysctl  []Fact
 	Files   []Fact // written under /sys: Name is the path
+	// Args are further arguments by service: Name is the flag, Value its own
+	// argument, if any.
+	Args map[string][]Fact
 	// Threads gives the service's number of threads for a number of vCPUs.
 	Threads    func(vcpus int) int
 	ThreadsWhy string
@@ -43,7 +46,9 @@ var Stock = Profile{
 }
 
 // Tuned is what an operator who knows the machine does for throughput on a
-// dedicated, trusted virtual machine.
+// dedicated, trusted virtual machine. Against Stock a memcached UDP GET takes
+// 16,700 instructions instead of 19,400 with 32 outstanding, and 22,900 instead of
+// 33,700 alone (one vCPU under TCG, n=3, 1 % apart).
 var Tuned = Profile{
 	Name: "tuned",
 	Cmdline: []Fact{
@@ -68,13 +73,18 @@ var Tuned = Profile{
 		// As a kernel parameter it is ignored below 512 MiB of memory.
 		{"/sys/kernel/mm/transparent_hugepage/enabled", "always", "fewer TLB misses in the cache's memory"},
 	},
+	Args: map[string][]Fact{"memcached": {
+		// UDP GET on one vCPU: 15 % fewer instructions alone, 4 % with 32 outstanding.
+		{"-o", "no_lru_maintainer,no_lru_crawler", "no housekeeping threads that wake up beside the one that serves"},
+	}},
 	Threads:    func(vcpus int) int { return vcpus },
 	ThreadsWhy: "one a vCPU: more only switch",
 }
 
 // BusyPoll is Tuned with the socket layer polling the card for up to 50 µs
 // instead of waiting for its interrupt. Where vCPU and QEMU share a host core it
-// costs more than it gains, so it is a profile of its own.
+// costs more than it gains (a lone GET takes a third more instructions); apart,
+// lone requests gain. So it is a profile of its own.
 var BusyPoll = func() Profile {
 	p := Tuned
 	p.Name = "tuned-busypoll"
@@ -204,7 +214,14 @@ func (g Guest) argv(vcpus int) []string {
 	if g.Profile.Threads != nil {
 		threads = g.Profile.Threads(vcpus)
 	}
-	return append(g.Service.Argv(threads), g.Args...)
+	argv := g.Service.Argv(threads)
+	for _, f := range g.Profile.Args[g.Service.Name] {
+		argv = append(argv, f.Name)
+		if f.Value != "" {
+			argv = append(argv, f.Value)
+		}
+	}
+	return append(argv, g.Args...)
 }
 
 // Spec is base with this guest in it.
@@ -292,6 +309,9 @@ func (g Guest) Ledger(vcpus int) []Fact {
 			why = "threads: " + g.Profile.ThreadsWhy
 		}
 		out = append(out, Fact{Name: "service", Value: strings.Join(g.argv(vcpus), " "), Why: why})
+		for _, f := range g.Profile.Args[g.Service.Name] {
+			out = append(out, Fact{"service argument " + f.Name, f.Value, f.Why})
+		}
 	}
 	mitigations := Fact{Name: "mitigations", Value: "on (the kernel's default)"}
 	for _, f := range g.Profile.Cmdline {

@@ -20,7 +20,7 @@ func TestAppend(t *testing.T) {
 	}
 	g.Profile = Tuned
 	got, err = g.Append(2)
-	for _, want := range []string{" mitigations=off nowatchdog audit=0", "osv_sysctl=net.core.somaxconn=4096,", "osv_files=/sys/kernel/mm/transparent_hugepage/enabled=always", " -t 2 -vv\""} {
+	for _, want := range []string{" mitigations=off nowatchdog audit=0", "osv_sysctl=net.core.somaxconn=4096,", "osv_files=/sys/kernel/mm/transparent_hugepage/enabled=always", " -t 2 -o no_lru_maintainer,no_lru_crawler -vv\""} {
 		if err != nil || !strings.Contains(got, want) {
 			t.Errorf("no %q in %s (%v)", want, got, err)
 		}
@@ -67,7 +67,7 @@ func TestLedgerIsComplete(t *testing.T) {
 		if p.Name != name || all["profile"].Value != name || all["package memcached"].Value != "1.6" || all["service"].Why == "" || all["mitigations"].Value == "" {
 			t.Errorf("%s: %v", name, all)
 		}
-		for kind, fs := range map[string][]Fact{"kernel parameter ": p.Cmdline, "sysctl ": p.Sysctl, "file ": p.Files} {
+		for kind, fs := range map[string][]Fact{"kernel parameter ": p.Cmdline, "sysctl ": p.Sysctl, "file ": p.Files, "service argument ": p.Args["memcached"]} {
 			for _, f := range fs {
 				if f.Why == "" {
 					t.Errorf("%s: %s has no reason", name, f.Name)
