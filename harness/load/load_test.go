@@ -140,12 +140,17 @@ func TestJudge(t *testing.T) {
 	}
 	lag := ok
 	lag.SendLag.P99 = 101e3
+	busy := ok
+	busy.ClientCPU = 0.6
+	if Judge(ok, 50).ClientBound {
+		t.Error("an idle client is the limit")
+	}
 	cpu := ok
 	cpu.ClientCPU = 0.81
 	for want, c := range map[string]struct {
 		r Result
 		c float64
-	}{"send lag": {lag, 0}, "client CPU": {cpu, 0}, "null server": {ok, 120}} {
+	}{"send lag": {lag, 0}, "client CPU": {cpu, 0}, "null server": {busy, 105}} {
 		if g := Judge(c.r, c.c); !g.ClientBound || !strings.Contains(g.Reason, want) {
 			t.Errorf("%s: %+v", want, g)
 		}

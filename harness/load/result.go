@@ -62,8 +62,11 @@ const (
 	MaxLagShare = 0.10
 	// MaxClientCPU: client CPU above this share of the window.
 	MaxClientCPU = 0.80
-	// MaxCeilingShare: rate above this share of the null server's.
-	MaxCeilingShare = 0.80
+	// MaxCeilingShare: rate above this share of the null server's, by a client
+	// that is busy more than BusyClient. The null server's own wake-ups are in its
+	// rate, so the rate alone does not convict an idle client.
+	MaxCeilingShare = 0.90
+	BusyClient      = 0.50
 )
 
 // Judge applies the client guard. ceiling is the rate that the same generator
@@ -77,7 +80,7 @@ func Judge(r Result, ceiling float64) Guard {
 		g.Reason = fmt.Sprintf("p99 send lag %.0f µs is over %.0f %% of p99 latency %.0f µs", lag/1e3, MaxLagShare*100, lat/1e3)
 	case r.ClientCPU > MaxClientCPU:
 		g.Reason = fmt.Sprintf("client CPU %.0f %% is over %.0f %%", r.ClientCPU*100, MaxClientCPU*100)
-	case ceiling > 0 && r.Rate > MaxCeilingShare*ceiling:
+	case ceiling > 0 && r.Rate > MaxCeilingShare*ceiling && r.ClientCPU > BusyClient:
 		g.Reason = fmt.Sprintf("rate %.0f/s is over %.0f %% of the null server's %.0f/s", r.Rate, MaxCeilingShare*100, ceiling)
 	}
 	g.ClientBound = g.Reason != ""

@@ -107,7 +107,7 @@ func drawCurve(pg *page, series []Series, o CurveOptions) {
 	if o.Limit > 0 {
 		at := f.py(o.Limit)
 		f.StrokeLine2(guideLine, f.left, at, f.right, at)
-		f.FillText(aligned(noteText, draw.XLeft, draw.YBottom), vg.Point{X: f.left + 3, Y: at + 3}, o.LimitLabel)
+		f.FillText(aligned(noteText, draw.XLeft, draw.YBottom), vg.Point{X: f.quiet(series, at, noteText.Width(o.LimitLabel)), Y: at + 3}, o.LimitLabel)
 	}
 	for _, s := range series { // bands under all lines
 		f.band(s)
@@ -124,6 +124,30 @@ func drawCurve(pg *page, series []Series, o CurveOptions) {
 		}
 	}
 	f.endLabels(labels)
+}
+
+// quiet finds where along a horizontal guide a label of the given width meets the
+// fewest lines.
+func (f frame) quiet(series []Series, at, width vg.Length) vg.Length {
+	best, fewest := f.left+3, 1<<30
+	for x := f.left + 3; x+width < f.right; x += width / 2 {
+		n := 0
+		for _, s := range series {
+			for i := 1; i < len(s.Points); i++ {
+				a, b := f.pt(s.Points[i-1].X, s.Points[i-1].Y), f.pt(s.Points[i].X, s.Points[i].Y)
+				for k := vg.Length(0); k <= 1; k += 0.02 { // walk the line
+					p := vg.Point{X: a.X + k*(b.X-a.X), Y: a.Y + k*(b.Y-a.Y)}
+					if p.X > x-6 && p.X < x+width+6 && p.Y > at-4 && p.Y < at+16 {
+						n++
+					}
+				}
+			}
+		}
+		if n < fewest {
+			best, fewest = x, n
+		}
+	}
+	return best
 }
 
 // band fills the interval of a series.

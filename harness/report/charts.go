@@ -28,7 +28,7 @@ func (d *Data) Charts(s Summary) ([]plot.Chart, error) {
 	for _, m := range []string{"rate", "bit_rate"} {
 		add(d.throughput(s, m))
 	}
-	add(d.ratios(s))
+	out = append(out, d.ratios(s)...)
 	add(d.perRequest(s, "instructions", "instructions"))
 	add(d.perRequest(s, "vcpu_ns", "vcpu-time"))
 	for _, w := range d.Plan.Workloads {
@@ -107,6 +107,9 @@ func (d *Data) footer(n int) string {
 }
 
 func (d *Data) chart(name, title, subtitle string, n int) plot.Chart {
+	for _, s := range d.Plan.Systems { // names are not broken over lines
+		title = strings.ReplaceAll(title, s.Title, strings.ReplaceAll(s.Title, " ", "\u00a0"))
+	}
 	return plot.Chart{Name: name, Title: title, Subtitle: subtitle, Footer: d.footer(n), Mark: d.watermark()}
 }
 
@@ -338,20 +341,48 @@ func (d *Data) boots(s Summary) (plot.Chart, bool) {
 	return plot.Rows(c, rows, plot.RowOptions{XTitle: "seconds"}), true
 }
 
-// ratios shows every comparison as "how many times better", so that right of the
-// line is better for the subject whatever the metric.
-func (d *Data) ratios(s Summary) (plot.Chart, bool) {
-	t := plot.Table{Columns: []string{"Comparison", "Cell", "Metric", "Ratio OSv/Linux", "95 % interval", "n", "p", "Welch check", "Bootstrap check", "Claimed"}}
-	var rows []plot.Row
-	n := 0
+// ratioMetrics are the metrics of the ratio charts; the others are in the tables.
+func ratioMetric(m string) bool {
+	switch m {
+	case "rate", "bit_rate", "instructions", "first_reply", "idle_vcpu", "ram_floor", "image_bytes":
+		return true
+	}
+	return false
+}
+
+// ratios draws, for each pair of systems, every comparison as "how many times
+// better", so that right of the line is better for the subject whatever the
+// metric.
+func (d *Data) ratios(s Summary) []plot.Chart {
+	if d.Plan.AA {
+		return nil
+	}
+	type pair struct{ ours, theirs string }
+	var order []pair
+	byPair := map[pair][]Row{}
 	for _, r := range s.Cells {
-		if r.Ratio == nil || r.Metric == "main_ns" || r.Metric == "client_ns" || r.Metric == "p50" || r.Metric == "p999" {
-			continue
-		}
 		w, isLoad := d.workload(r.Workload)
-		if isLoad && (w.Family != "" || r.Metric == "p99") {
-			continue // curves have charts of their own; closed-loop latency is not one
+		if r.Ratio == nil || !ratioMetric(r.Metric) || isLoad && w.Family != "" {
+			continue // curves have charts of their own
 		}
+		p := pair{r.OSv.System, r.Linux.System}
+		if byPair[p] == nil {
+			order = append(order, p)
+		}
+		byPair[p] = append(byPair[p], r)
+	}
+	var out []plot.Chart
+	for _, p := range order {
+		out = append(out, d.ratioChart(p.ours, p.theirs, byPair[p]))
+	}
+	return out
+}
+
+func (d *Data) ratioChart(ours, theirs string, cells []Row) plot.Chart {
+	t := plot.Table{Columns: []string{"Cell", "Metric", "Ratio OSv/Linux", "95 % interval", "n", "p", "Welch check", "Bootstrap check", "Claimed"}}
+	var rows []plot.Row
+	n, better, worse, same := 0, 0, 0, 0
+	for _, r := range cells {
 		m := design.MetricByName(r.Metric)
 		n = max(n, r.Ratio.N)
 		inv := func(v float64) float64 {
@@ -360,40 +391,42 @@ func (d *Data) ratios(s Summary) (plot.Chart, bool) {
 			}
 			return 1 / v
 		}
-		label := r.Title + ", " + lowerFirst(m.Title)
+		row := plot.Row{Group: m.Title, Label: r.Title, Look: d.look(ours), Mid: inv(r.Ratio.GM), Hollow: r.OSv.ClientBound || r.Linux.ClientBound}
 		if r.Placement != "" && len(d.Plan.Placements) > 1 {
-			label += ", " + r.Placement
+			row.Label += ", " + r.Placement
 		}
-		if !isLoad {
-			label = m.Title
+		if factCells[r.Metric].cell != "" {
+			row.Group = "The guest itself"
+			row.Label = m.Title
 		}
-		row := plot.Row{Group: d.title(r.OSv.System) + " against " + d.title(r.Linux.System), Label: label, Look: d.look(r.OSv.System), Mid: inv(r.Ratio.GM),
-			Hollow: r.OSv.ClientBound || r.Linux.ClientBound}
-		word := "more"
-		if !r.Higher {
-			word = "less"
-		}
-		row.Text = fmt.Sprintf("%s× %s", design.Number(row.Mid, 3), word)
+		row.Text = design.Number(row.Mid, 3) + "×"
 		ci, welch, boot := stats.TooFew(r.Ratio.N), "", ""
 		if r.Ratio.Lo != nil {
 			row.Lo, row.Hi = inv(*r.Ratio.Lo), inv(*r.Ratio.Hi)
 			if row.Lo > row.Hi {
 				row.Lo, row.Hi = row.Hi, row.Lo
 			}
-			row.Text += fmt.Sprintf(" [%s, %s]", design.Number(row.Lo, 3), design.Number(row.Hi, 3))
-			ci = fmt.Sprintf("[%s, %s]", design.Number(*r.Ratio.Lo, 3), design.Number(*r.Ratio.Hi, 3))
-			welch = fmt.Sprintf("[%s, %s]", design.Number(r.Ratio.Welch.Lo, 3), design.Number(r.Ratio.Welch.Hi, 3))
-			boot = fmt.Sprintf("[%s, %s]", design.Number(r.Ratio.Bootstrap.Lo, 3), design.Number(r.Ratio.Bootstrap.Hi, 3))
+			text := func(lo, hi float64) string {
+				return fmt.Sprintf("[%s, %s]", design.Number(lo, 3), design.Number(hi, 3))
+			}
+			row.Text += " " + text(row.Lo, row.Hi)
+			ci = text(*r.Ratio.Lo, *r.Ratio.Hi)
+			welch, boot = text(r.Ratio.Welch.Lo, r.Ratio.Welch.Hi), text(r.Ratio.Bootstrap.Lo, r.Ratio.Bootstrap.Hi)
+		}
+		switch {
+		case row.Lo == 0 || row.Lo <= 1 && row.Hi >= 1:
+			same++
+		case row.Mid > 1:
+			better++
+		default:
+			worse++
 		}
 		rows = append(rows, row)
 		claimed := "yes"
 		if !r.Claimable {
 			claimed = "no: " + r.Why
 		}
-		t.Rows = append(t.Rows, []string{row.Group, group(r), m.Title, design.Number(r.Ratio.GM, 3), ci, fmt.Sprint(r.Ratio.N), fmt.Sprintf("%.2g", r.Ratio.P), welch, boot, claimed})
-	}
-	if len(rows) == 0 || d.Plan.AA {
-		return plot.Chart{}, false
+		t.Rows = append(t.Rows, []string{group(r), m.Title, design.Number(r.Ratio.GM, 3), ci, fmt.Sprint(r.Ratio.N), fmt.Sprintf("%.2g", r.Ratio.P), welch, boot, claimed})
 	}
 	order := map[string]int{}
 	for i, r := range rows {
@@ -402,25 +435,14 @@ func (d *Data) ratios(s Summary) (plot.Chart, bool) {
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b plot.Row) int { return order[a.Group] - order[b.Group] })
-	better, worse, same := 0, 0, 0
-	for _, r := range rows {
-		switch {
-		case r.Lo == 0 || r.Lo <= 1 && r.Hi >= 1:
-			same++
-		case r.Mid > 1:
-			better++
-		default:
-			worse++
-		}
-	}
-	title := fmt.Sprintf("Of %d comparisons, OSv is better in %d, worse in %d, and not shown to differ in %d", len(rows), better, worse, same)
+	title := fmt.Sprintf("%s against %s: better in %d of %d comparisons, worse in %d, not shown to differ in %d", d.title(ours), d.title(theirs), better, len(rows), worse, same)
 	if !d.Plan.Claims() {
-		title = fmt.Sprintf("%d comparisons, none with boots enough for a claim", len(rows))
+		title = fmt.Sprintf("%s against %s: %d comparisons, none with boots enough for a claim", d.title(ours), d.title(theirs), len(rows))
 	}
-	sub := "right of 1 is better for OSv: more throughput, or less of what is spent; geometric mean of paired boots, 95 % interval; grey = not shown to differ, hollow = client-bound"
-	c := d.chart("ratios", title, sub, n)
+	sub := fmt.Sprintf("right of 1 is better for %s: more throughput, or less of what is spent; geometric mean of paired boots, 95 %% interval; grey = not shown to differ, hollow = client-bound", d.title(ours))
+	c := d.chart("ratios-"+theirs+"-"+ours, title, sub, n)
 	c.Table = t
-	return plot.RatioRows(c, rows, "times better, logarithmic"), true
+	return plot.RatioRows(c, rows, "times better, logarithmic")
 }
 
 // family gives the figures of a workload family by system and rate.

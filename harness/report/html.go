@@ -225,7 +225,7 @@ func (d *Data) method() []string {
 		"Ratios are geometric means of paired boots; their 95 % intervals are paired t intervals on logarithms, checked by Welch's t and a bootstrap. Medians have distribution-free intervals. Fewer than six boots give no interval.",
 		"Latency counts from the intended send time. Closed-loop loads find a ceiling; their latency is not shown.",
 		"Every reply is compared with what the request must give. Samples with a lost, late or wrong reply are left out and listed.",
-		"A figure is client-bound, drawn hollow and never claimed, when the p99 of the generator's send lag is over 10 % of p99 latency, its CPU time over 80 %, or its rate over 80 % of what it reaches against a null server.",
+		"A figure is client-bound, drawn hollow and never claimed, when the p99 of the generator's send lag is over 10 % of p99 latency, its CPU time over 80 %, or over 50 % at a rate of more than 90 % of what it reaches against a null server.",
 	}
 	var ceilings []string
 	for w, r := range d.Ceilings {

@@ -219,7 +219,7 @@ func TestReportOfAReferenceRun(t *testing.T) {
 			t.Errorf("summary.json: no %q in %v", k, flat.Cells[0])
 		}
 	}
-	for _, want := range []string{"throughput", "bandwidth", "ratios", "instructions", "vcpu-time", "latency-udp-get-open-one-core", "achieved-udp-get-open-split",
+	for _, want := range []string{"throughput", "bandwidth", "ratios-linux-stock-osv", "ratios-linux-tuned-osv", "instructions", "vcpu-time", "latency-udp-get-open-one-core", "achieved-udp-get-open-split",
 		"percentiles-udp-get-open-one-core", "boot", "memory", "image", "idle", "drift"} {
 		for _, ext := range []string{".svg", ".png"} {
 			if _, err := os.Stat(filepath.Join(dir, chartsDir, want+ext)); err != nil {
@@ -530,7 +530,7 @@ func TestPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := string(b)
-	if strings.Index(s, `href="new/report.html"`) > strings.Index(s, `href="old/report.html"`) || !strings.Contains(s, "memcached UDP GET, 32 outstanding: OSv ") {
+	if strings.Index(s, `href="new/report.html"`) > strings.Index(s, `href="old/report.html"`) || !strings.Contains(s, "memcached UDP GET, 32 outstanding: OSv") {
 		t.Errorf("%s", s)
 	}
 	if problems, err := Verify(filepath.Join(site, "old")); err != nil || len(problems) > 0 {

@@ -21,8 +21,8 @@ func (d *Data) Table(w io.Writer, s Summary) error {
 		if !claimedMetric(r.Metric) && r.Metric != "p99" {
 			continue
 		}
-		if load, ok := d.workload(r.Workload); ok && r.Metric == "p99" && load.Family == "" {
-			continue // closed-loop latency
+		if w, ok := d.workload(r.Workload); ok && (r.Metric == "p99" && w.Family == "" || r.Metric != "p99" && r.Metric != "rate" && w.Family != "") {
+			continue // closed-loop latency; the cost of a request at part load
 		}
 		m := design.MetricByName(r.Metric)
 		fig := func(f *Figure) string {
