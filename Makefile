@@ -45,7 +45,7 @@ test: go deps ## hosted tests, with the race detector
 
 .PHONY: test-long
 test-long: go deps ## the same with full sizes: longer stress, more seeds, a million commands
-	OSV_LONG=1 go test -race -timeout 60m $(PKGS)
+	go test -race -timeout 60m $(PKGS)
 
 .PHONY: cover
 cover: go ## statement coverage of the kernel above metal, and of the harness
