@@ -65,6 +65,19 @@ func newPair(t *testing.T, args ...string) *pair {
 	return &pair{theirs: u, proto: s.Protocol(), store: s.Store(), addr: l.Addr().String()}
 }
 
+// numbers shows what our cache holds under the keys of numbers.
+func (p *pair) numbers() string {
+	var b strings.Builder
+	w := p.store.Worker(0)
+	defer w.Leave()
+	for i := range 8 {
+		if it, ok := w.Peek(fmt.Appendf(nil, "num%d", i)); ok {
+			fmt.Fprintf(&b, " num%d %q", i, it.Value())
+		}
+	}
+	return b.String()
+}
+
 // mark says how long the reply was when so much of the input had been fed.
 type mark struct{ in, out int }
 
@@ -254,7 +267,7 @@ func TestDifferential(t *testing.T) {
 			}
 		}
 		if d := differ(mine, theirs, stream, marks); d != "" {
-			t.Fatalf("seed %d, batch %d (%s), after %d commands: %s", seed, batch, how, done, d)
+			t.Fatalf("seed %d, batch %d (%s), after %d commands: %s\nnumbers before it:%s", seed, batch, how, done, d, p.numbers())
 		}
 		probe := []string{g.Probe()}
 		mine, marks = p.ours(probe)

@@ -134,7 +134,7 @@ func (g *Gen) value() (string, string) {
 			v = strings.Repeat("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n", 400+g.IntN(400))
 		}
 	case 8:
-		v = g.pick("\r\n.", "get a\r\n", "END\r\n", "\x00\x80", " 12", "12 ", "12 x", ".\n", "\t\r\n 7\n")
+		v = g.pick("\r\n.", "get a\r\n", "END\r\n", "\x00\x80", " 12", "12 ", "12 x", ".\n", "8\t\r\n 7\n")
 	default:
 		b := make([]byte, g.IntN(40))
 		for i := range b {
@@ -312,8 +312,11 @@ func (g *Gen) Meta() string {
 	}
 	any := func(f string) {
 		switch f {
-		case "N", "T", "R":
+		case "N", "T":
 			f += g.safeExptime()
+		case "R":
+			// Far from any TTL: a second more or less must not decide.
+			f += g.pick("0", "-1", "30", "50000", "2592001", "x")
 		case "O":
 			f += g.pick("opaque", "1", "", "123456789012345678901234567890", "1234567890123456789012345678901", "12345678901234567890123456789012")
 			if (cmd == "mg" || cmd == "ma") && len(f) > 31 {
