@@ -37,6 +37,7 @@ func awkward() []Chart {
 		Rows(Chart{Name: "norows"}, nil, RowOptions{Bars: true}),
 		Rows(Chart{Name: "long", Title: long, Subtitle: long, Footer: long, Mark: strings.Repeat("NOT MEASURED ", 5)},
 			[]Row{{Group: "g", Label: "a system with a long name, variant nine", Look: Look(99), Mid: 123456789, Text: "123,456,789 requests per second"}}, RowOptions{Bars: true, XTitle: "x"}),
+		NoiseRows(Chart{Name: "wide", Title: "t"}, []Row{{Label: long, Mid: 1.02, Lo: 0.9, Hi: 1.2, Text: long}, {Label: "short", Mid: 1, Lo: 0.99, Hi: 1.01, Text: "x"}}, 0.1),
 		RatioRows(Chart{Name: "ones"}, []Row{{Label: "same", Mid: 1, Lo: 1, Hi: 1}}, "ratio"),
 		PercentileCurve(Chart{Name: "top"}, []Series{{Label: "x", Points: []Point{{X: 0.5, Y: 1e3}, {X: 0.999999, Y: 2e9}, {X: 1, Y: 3e9}}}}),
 	}

@@ -2,6 +2,8 @@ package plot
 
 import (
 	"image/color"
+	"slices"
+	"strings"
 
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -57,7 +59,28 @@ func Rows(c Chart, rows []Row, o RowOptions) Chart {
 	return c
 }
 
+// labelShare is the most that labels may take of a page's width; longer ones are
+// cut, since without an axis there is no chart.
+const labelShare = 0.48
+
+// shorten cuts a label to a width.
+func shorten(s string, room vg.Length) string {
+	if valueText.Width(s) <= room {
+		return s
+	}
+	r := []rune(s)
+	for len(r) > 1 && valueText.Width(string(r)+"…") > room {
+		r = r[:len(r)-1]
+	}
+	return strings.TrimRight(string(r), " ,") + "…"
+}
+
 func drawRows(pg *page, rows []Row, o RowOptions) {
+	rows = slices.Clone(rows)
+	for i := range rows {
+		rows[i].Label = shorten(rows[i].Label, labelShare*(pg.right-pg.left))
+		rows[i].Text = shorten(rows[i].Text, (0.7-labelShare)*(pg.right-pg.left)+40)
+	}
 	var e extent
 	var labels, texts vg.Length
 	for _, r := range rows {

@@ -763,7 +763,7 @@ func (d *Data) noise(s Summary) (plot.Chart, bool) {
 		}
 		m := design.MetricByName(r.Metric)
 		n = max(n, r.Ratio.N)
-		row := plot.Row{Label: group(r) + ", " + lowerFirst(m.Title), Look: plot.LookBaseline, Mid: r.Ratio.GM, Text: fmt.Sprintf("%+.1f %%", (r.Ratio.GM-1)*100)}
+		row := plot.Row{Group: group(r), Label: m.Title, Look: plot.LookBaseline, Mid: r.Ratio.GM, Text: fmt.Sprintf("%+.1f %%", (r.Ratio.GM-1)*100)}
 		ci, effect := stats.TooFew(r.Ratio.N), ""
 		if r.Ratio.Lo != nil {
 			row.Lo, row.Hi = *r.Ratio.Lo, *r.Ratio.Hi
