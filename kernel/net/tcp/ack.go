@@ -26,7 +26,9 @@ func (c *Conn) inputAck(s *Segment) bool {
 		c.challengeAck()
 		return false
 	}
-	if s.Ack.Less(c.sndUna.Add(-c.sndMaxWnd)) { // RFC 5961 §5.2
+	// RFC 5961 §5.2: older than any window. Octets that were never sent cannot have
+	// been acknowledged either, however large the window is.
+	if s.Ack.Less(c.sndUna.Add(-min(c.sndMaxWnd, c.ackSpan))) {
 		c.challengeAck()
 		return false
 	}
@@ -111,6 +113,9 @@ func (c *Conn) cumulativeAck(ack seq.Num, r *ackResult) {
 		c.sent.popFront()
 	}
 	c.sndUna = ack
+	if c.state.synchronized() {
+		c.ackSpan = min(c.ackSpan+r.acked, 1<<30)
+	}
 	if c.sndNxt.Less(ack) { // a window probe was taken
 		c.sndNxt = ack
 	}

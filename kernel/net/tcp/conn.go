@@ -118,6 +118,7 @@ type Conn struct {
 	sndWnd         int     // octets, scaled
 	sndWl1, sndWl2 seq.Num
 	sndMaxWnd      int // largest sndWnd ever
+	ackSpan        int // octets acknowledged since the connection is open, 1 GiB at most
 	sndScale       uint8
 	snd            sendBuf
 	sndBase        seq.Num // of the first octet in snd

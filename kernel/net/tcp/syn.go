@@ -26,6 +26,7 @@ func (c *Conn) start(iss seq.Num) {
 	c.sndUna, c.sndNxt, c.sndMax = iss, iss, iss
 	c.sndBase = iss.Add(1)
 	c.sndSmall, c.rk.fack = iss, iss
+	c.ackSpan = 1 // the SYN
 	c.cc.reset(c.cfg, c.maxPayload())
 }
 
