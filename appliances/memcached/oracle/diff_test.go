@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	commands = flag.Int("commands", 20000, "number of commands for TestDifferential")
+	commands = flag.Int("commands", 0, "number of commands for TestDifferential; 0 = a million, 20,000 with -short")
 	batchMax = flag.Int("batch", 200, "largest number of commands on a connection")
 	show     = flag.Int("show", 1500, "how many bytes of the input TestDifferential shows")
 	dump     = flag.String("dump", "", "file for the input that TestDifferential fails at")
@@ -199,13 +199,19 @@ func TestDifferential(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("seed %d", seed)
+	total := *commands
+	if total == 0 {
+		if total = 1000000; testing.Short() {
+			total = 20000
+		}
+	}
 	g := NewGen(seed)
 	// Upstream's maintainer thread would hold items at odd moments, and a number
 	// that someone holds is not changed in place (README, "numbers").
 	p := newPair(t, "-o", "no_lru_maintainer")
 	counts := map[string]int{}
 	start := time.Now()
-	for batch, done := 0, 0; done < *commands; batch++ {
+	for batch, done := 0, 0; done < total; batch++ {
 		var b strings.Builder
 		n := 1 + g.IntN(*batchMax)
 		if g.Alone = g.one(8); g.Alone {

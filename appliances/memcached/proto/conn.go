@@ -90,6 +90,9 @@ func (c *Conn) Feed(in []byte, o *Out) Status {
 // feeds the rest.
 func (c *Conn) FeedHold(in []byte, o *Out) (int, Status) {
 	before, size := o.Written(), len(in)
+	if !o.Hold {
+		c.w.Count(countBytesRead, uint64(size))
+	}
 	for len(in) > 0 && c.state != stateClosed && o.Err == nil && !c.stopped(o) {
 		switch c.state {
 		case stateFirst:
@@ -120,7 +123,9 @@ func (c *Conn) FeedHold(in []byte, o *Out) (int, Status) {
 	}
 	c.w.Leave()
 	n := size - len(in)
-	c.w.Count(countBytesRead, uint64(n))
+	if o.Hold {
+		c.w.Count(countBytesRead, uint64(n))
+	}
 	c.w.Count(countBytesWritten, o.Written()-before)
 	if c.state == stateClosed && !c.Pending() || o.Err != nil {
 		c.End()
