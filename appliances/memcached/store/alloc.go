@@ -1,7 +1,5 @@
 package store
 
-import "unsafe"
-
 // alloc makes an item of nbytes value bytes ("\r\n" included), pending, with its
 // header and key in place. It returns nil where there is no memory for it.
 // Caller must hold sh.mu, must not be in a reader section, and must expect the
@@ -13,7 +11,7 @@ func (sh *shard) alloc(key []byte, nbytes int, cflags, deadline, state uint32) *
 	hc := c
 	if c == 0 {
 		c = s.classes.largest
-		hc = s.classes.of(headerBytes + pieceRefOffset(len(key)) + int(unsafe.Sizeof(ref(0))))
+		hc = s.classes.of(headerBytes + pieceRefOffset(len(key)) + refBytes)
 		state |= stChunked
 	}
 	r := sh.get(hc)

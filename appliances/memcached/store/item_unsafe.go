@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"sync/atomic"
 	"unsafe"
 )
@@ -12,7 +13,7 @@ type ref uint64
 
 // item is the header of every chunk. The key follows it, then the value with its
 // "\r\n"; in a chunked item the key is followed by the ref of the first piece.
-// Offsets and size are fixed by init in slab.go.
+// Its size is checked by init below.
 //
 // Who may touch what, once the item is in the table:
 type item struct {
@@ -33,7 +34,10 @@ type item struct {
 	kind chunkKind // shard.mu
 }
 
-const headerBytes = 56
+const (
+	headerBytes = 56
+	refBytes    = 8
+)
 
 // chunkKind says what a chunk of a page is, for those who walk the page.
 type chunkKind uint8
@@ -69,6 +73,8 @@ type arena struct {
 	mem  []byte
 	base unsafe.Pointer
 }
+
+func arenaOver(mem []byte) arena { return arena{mem, unsafe.Pointer(unsafe.SliceData(mem))} }
 
 func (a *arena) item(r ref) *item { return (*item)(unsafe.Add(a.base, r)) }
 
@@ -116,4 +122,11 @@ func initItem(it *item, deadline, state uint32) {
 	atomic.StoreUint32(&it.exptime, deadline)
 	atomic.StoreUint32(&it.time, 0)
 	atomic.StoreUint32(&it.state, state)
+}
+
+// The layout that item promises; wrong offsets would be silent corruption.
+func init() {
+	if s := unsafe.Sizeof(item{}); s != headerBytes {
+		panic(fmt.Sprintf("store: item header is %d bytes, not %d", s, headerBytes))
+	}
 }

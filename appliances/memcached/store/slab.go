@@ -1,10 +1,8 @@
 package store
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 )
 
 // pageInfo describes one page of the arena. It is guarded by the owning shard's
@@ -35,14 +33,7 @@ type pool struct {
 	budget atomic.Int64
 }
 
-// The layout that item promises; wrong offsets would be silent corruption.
-func init() {
-	if s := unsafe.Sizeof(item{}); s != headerBytes {
-		panic(fmt.Sprintf("store: item header is %d bytes, not %d", s, headerBytes))
-	}
-}
-
-// take gives shard sh a page for class c, 0 where the budget is used up.
+// takePage gives shard sh a page for class c, 0 where the budget is used up.
 func (s *Store) takePage(sh *shard, c int) uint32 {
 	p := &s.pool
 	p.mu.Lock()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/bits"
 	"sync/atomic"
-	"unsafe"
 )
 
 // Config says how large and how divided a Store is. Zero values are upstream's
@@ -147,10 +146,11 @@ func New(c Config) (*Store, error) {
 	s.epochs.init(len(s.slots))
 
 	n := (c.Reserve+pageBytes-1)/pageBytes + 1
-	if s.arena.mem, err = c.Memory.Map(n * pageBytes); err != nil {
+	mem, err := c.Memory.Map(n * pageBytes)
+	if err != nil {
 		return nil, ErrNoRoom{n * pageBytes, err}
 	}
-	s.arena.base = unsafe.Pointer(unsafe.SliceData(s.arena.mem))
+	s.arena = arenaOver(mem)
 	s.pages = make([]pageInfo, n)
 	s.owner = make([]atomic.Int32, n)
 	s.pool.fresh = 1 // ref 0 is nothing
