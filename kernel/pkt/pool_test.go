@@ -230,3 +230,29 @@ func BenchmarkPool(b *testing.B) {
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(dst)), "ns/buffer")
 	})
 }
+
+// At gives the bytes that are inside the buffer's memory, and nothing else.
+func TestAtStaysInside(t *testing.T) {
+	var mem dma.Host
+	p, err := NewPool(&mem, 2, 256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := p.Get()
+	defer b.Put()
+	b.Mem.Bytes[100], b.Mem.Bytes[255] = 7, 8
+	if h := At[[8]byte](b, 100); h == nil || h[0] != 7 {
+		t.Error("At 100")
+	}
+	if h := At[[8]byte](b, 248); h == nil || h[7] != 8 {
+		t.Error("At the end")
+	}
+	for _, off := range []int{-1, 249, 256, 1 << 62, -1 << 63} {
+		if At[[8]byte](b, off) != nil {
+			t.Errorf("At %d is not nil", off)
+		}
+	}
+	if At[[257]byte](b, 0) != nil {
+		t.Error("an array longer than the buffer")
+	}
+}

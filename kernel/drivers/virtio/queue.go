@@ -21,7 +21,8 @@ type Seg struct {
 // into the available ring; Publish makes all heads since the last call visible
 // at once and rings the doorbell at most once; Reap takes heads back out of the
 // used ring. The head is the caller's key for what it has posted: no two
-// outstanding chains have the same, and it is below Size.
+// outstanding chains have the same, and it is below Size. For many chains of one
+// descriptor at a time, as a network card has them, see batch.go.
 type Queue struct {
 	ring
 	mask      uint16
@@ -54,10 +55,18 @@ type Queue struct {
 // slot is the driver's own record of one descriptor: what the device is told is
 // never read back from shared memory.
 type slot struct {
-	next  uint16 // next descriptor of the chain or of the free list
-	count uint16 // descriptors of the chain that starts here; 0: no chain does
-	room  uint32 // bytes the device may write into the chain
+	// link is the next descriptor of the chain or of the free list, and in the
+	// upper half the number of descriptors of the chain that starts here, 0 where
+	// none does: one word, so that taking and giving back is one store.
+	link uint32
+	room uint32 // bytes the device may write into the chain
 }
+
+func (s *slot) next() uint16  { return uint16(s.link) }
+func (s *slot) count() uint16 { return uint16(s.link >> 16) }
+
+// single is the link of a chain of one descriptor.
+const single = 1 << 16
 
 // QueueOptions shape one queue.
 type QueueOptions struct {
@@ -91,7 +100,7 @@ func (d *Device) Queue(i int, o QueueOptions) (*Queue, error) {
 	q.mask = uint16(n - 1)
 	q.slots = make([]slot, n)
 	for j := range q.slots {
-		q.slots[j].next = uint16(j + 1)
+		q.slots[j].link = uint32(uint16(j + 1))
 	}
 	q.nfree = uint16(n)
 	if q.eventIdx { // interrupts are off until Arm
@@ -194,9 +203,9 @@ func (q *Queue) post1(a dma.Addr, meta uint64, room uint32) (uint16, bool) {
 	}
 	h := q.freeHead & q.mask
 	s := &q.slots[h]
-	q.freeHead = s.next
+	q.freeHead = s.next()
 	q.nfree--
-	s.count, s.room = 1, room
+	s.link, s.room = single, room
 	q.desc[h] = descriptor{uint64(a), meta}
 	q.offer(h)
 	return h, true
@@ -229,15 +238,15 @@ func (q *Queue) Post(segs []Seg, out int) (head uint16, ok bool) {
 			meta |= descWrite << 32
 		}
 		if i+1 < len(segs) {
-			meta |= descNext<<32 | uint64(sl.next)<<48
+			meta |= descNext<<32 | uint64(sl.next())<<48
 		} else {
-			q.freeHead = sl.next
+			q.freeHead = sl.next()
 		}
 		q.desc[at] = descriptor{uint64(s.Addr), meta}
-		at = sl.next & q.mask
+		at = sl.next() & q.mask
 	}
 	q.nfree -= n
-	q.slots[h].count, q.slots[h].room = n, room
+	q.slots[h].link, q.slots[h].room = uint32(n)<<16|uint32(q.slots[h].next()), room
 	q.offer(h)
 	return h, true
 }
@@ -317,7 +326,7 @@ func (q *Queue) Reap() (head uint16, n uint32, ok bool) {
 	// One read of each field: the device may change them behind our back.
 	e := &q.used[q.lastUsed&q.mask]
 	id, n := e.id, e.len
-	if id >= uint32(len(q.slots)) || q.slots[id].count == 0 {
+	if id >= uint32(len(q.slots)) || q.slots[id].count() == 0 {
 		q.badID(id)
 		return 0, 0, false
 	}
@@ -331,12 +340,13 @@ func (q *Queue) Reap() (head uint16, n uint32, ok bool) {
 	}
 	head = uint16(id)
 	tail := s
-	for range s.count - 1 {
-		tail = &q.slots[tail.next&q.mask]
+	count := s.count()
+	for range count - 1 {
+		tail = &q.slots[tail.next()&q.mask]
 	}
-	q.nfree += s.count
-	s.count = 0
-	tail.next = q.freeHead
+	q.nfree += count
+	s.link = uint32(s.next())
+	tail.link = uint32(q.freeHead)
 	q.freeHead = head
 	q.lastUsed++
 	q.inFlight--

@@ -47,6 +47,12 @@ type ring struct {
 	availEvent *uint32    // device writes: "notify me when idx passes this"
 }
 
+// entry is s[i] for an i that the caller has masked to be below len(s): for
+// loops in which the check of a slice costs as much as the work.
+func entry[T any](s []T, i uint32) *T {
+	return (*T)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(s)), uintptr(i)*unsafe.Sizeof(*new(T))))
+}
+
 const (
 	descBytes   = 16
 	usedAlign   = 64   // own cache line; the spec asks for 4

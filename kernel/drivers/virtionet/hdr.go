@@ -57,15 +57,6 @@ func putHdr(h []byte, b *pkt.Buf) {
 	}
 }
 
-// zeroHdr is putHdr for a frame that asks for nothing.
-func zeroHdr(h []byte) {
-	binary.LittleEndian.PutUint64(h, 0)
-	binary.LittleEndian.PutUint16(h[8:], 0)
-	if len(h) == hdrBytes {
-		binary.LittleEndian.PutUint16(h[hdrNumBuffers:], 0)
-	}
-}
-
 // takeHdr sets b's offload fields from the received header h. total is the whole
 // frame's length in bytes. It reports false where they do not fit the frame.
 func takeHdr(b *pkt.Buf, h []byte, total int) bool {

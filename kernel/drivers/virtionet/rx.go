@@ -46,8 +46,10 @@ type rxQueue struct {
 	first, last *pkt.Buf
 	missing     int
 
-	tmp   [rxBatch]*pkt.Buf
-	retry *time.Timer
+	tmp    [rxBatch]*pkt.Buf
+	used   [rxBatch]virtio.Used
+	pieces [rxBatch]virtio.Piece
+	retry  *time.Timer
 
 	frames, bytes, noBuf, errors, irqs atomic.Uint64
 }
@@ -128,50 +130,99 @@ func (d *Device) RxBatch(q int, dst []*pkt.Buf) int {
 }
 
 func (r *rxQueue) receive(dst []*pkt.Buf) (n int) {
-	var bytes, bad uint64
+	var bytes, bad int
 	for n < len(dst) {
-		head, used, ok := r.vq.Reap()
-		if !ok {
+		used := r.used[:min(len(dst)-n, len(r.used))]
+		got := r.vq.ReapBatch(used)
+		for i, u := range used[:got] {
+			b := r.posted[u.Head]
+			r.posted[u.Head] = nil
+			total, ok := int(u.Len)-hdrBytes, r.mrg && r.missing == 0
+			// Read once: the device could still change it.
+			h := pkt.At[[hdrBytes]byte](b, r.off)
+			w, x := binary.LittleEndian.Uint64(h[:]), binary.LittleEndian.Uint32(h[8:])
+			if total < etherLen || x>>16 != 1 {
+				ok = false
+			}
+			switch uint16(w) { // flags and gso_type
+			case flagNeedsCsum:
+				start, off := uint16(w>>48), uint16(x)
+				b.Flags, b.CsumStart, b.CsumOffset = pkt.CsumPartial, start, off
+				if int(start)+int(off)+2 > total {
+					ok = false
+				}
+			case flagDataValid:
+				b.Flags = pkt.CsumValid
+			case 0:
+			default:
+				ok = false
+			}
+			if ok {
+				// The usual frame: all of it in this one of the mergeable buffers,
+				// and no segmentation.
+				b.Head = r.off + hdrBytes
+				b.Tail = b.Head + total
+			} else {
+				if b, total, ok = r.part(b, int(u.Len)); !ok {
+					bad++
+					if r.vq.Err() != nil {
+						r.discard(used[i+1 : got])
+						break
+					}
+				}
+				if b == nil {
+					continue
+				}
+			}
+			dst[n] = b
+			n++
+			bytes += total
+		}
+		if got < len(used) && (got == 0 || r.missing == 0) {
 			break
 		}
-		b := r.posted[head]
-		r.posted[head] = nil
-		b.Tail = r.off + int(used)
-		if r.missing > 0 {
-			b.Head = r.off
-			r.last.Next, r.last = b, b
-			r.missing--
-		} else if !r.start(b, int(used)) {
-			b.Put()
-			bad++
-			continue
-		}
-		if r.missing > 0 {
-			continue
-		}
-		b, r.first, r.last = r.first, nil, nil
-		total := b.Len()
-		if b.Next != nil {
-			total = b.TotalLen()
-		}
-		h := b.Mem.Bytes[r.off : r.off+hdrBytesLegacy]
-		if total < etherLen || !takeHdr(b, h, total) || b.GSO != pkt.GSONone && !r.lro {
-			b.Put()
-			bad++
-			continue
-		}
-		dst[n] = b
-		n++
-		bytes += uint64(total)
 	}
 	if n > 0 {
 		r.frames.Add(uint64(n))
-		r.bytes.Add(bytes)
+		r.bytes.Add(uint64(bytes))
 	}
 	if bad > 0 {
-		r.errors.Add(bad)
+		r.errors.Add(uint64(bad))
 	}
 	return n
+}
+
+// part takes a buffer of any frame. It returns the frame where that is complete
+// now, and false where something was dropped.
+func (r *rxQueue) part(b *pkt.Buf, used int) (frame *pkt.Buf, total int, ok bool) {
+	b.Flags, b.Tail = 0, r.off+used
+	if r.missing > 0 {
+		b.Head = r.off
+		r.last.Next, r.last = b, b
+		r.missing--
+	} else if !r.start(b, used) {
+		b.Put()
+		return nil, 0, false
+	}
+	if r.missing > 0 {
+		return nil, 0, true
+	}
+	b, r.first, r.last = r.first, nil, nil
+	total = b.TotalLen()
+	h := b.Mem.Bytes[r.off : r.off+hdrBytesLegacy]
+	if total < etherLen || !takeHdr(b, h, total) || b.GSO != pkt.GSONone && !r.lro {
+		b.Put()
+		return nil, 0, false
+	}
+	return b, total, true
+}
+
+// discard puts back buffers whose place in a frame is not known any more.
+func (r *rxQueue) discard(used []virtio.Used) {
+	for _, u := range used {
+		r.posted[u.Head].Put()
+		r.posted[u.Head] = nil
+	}
 }
 
 // start takes the first buffer of a frame, with used bytes in it, and learns how
@@ -206,15 +257,7 @@ func (r *rxQueue) refill() {
 	for {
 		want := min(r.vq.Free()/r.descs(), len(r.tmp))
 		got := r.pool.GetBatch(r.tmp[:want])
-		for _, b := range r.tmp[:got] {
-			b.Queue = r.index
-			head, ok := r.post(b)
-			if !ok { // cannot be: want fits
-				b.Put()
-				continue
-			}
-			r.posted[head] = b
-		}
+		r.post(r.tmp[:got])
 		if got < want {
 			r.noBuf.Add(uint64(want - got))
 		}
@@ -225,13 +268,37 @@ func (r *rxQueue) refill() {
 	r.vq.Publish()
 }
 
-func (r *rxQueue) post(b *pkt.Buf) (uint16, bool) {
-	a := b.Mem.Bus + dma.Addr(r.off)
-	if !r.split {
-		return r.vq.PostWrite(a, uint32(r.bufLen))
+// post gives empty buffers to the ring, which has descriptors for them.
+func (r *rxQueue) post(bufs []*pkt.Buf) {
+	if r.split {
+		r.postSplit(bufs)
+		return
 	}
-	segs := [2]virtio.Seg{{Addr: a, Len: uint32(r.hdrLen)}, {Addr: a + dma.Addr(r.hdrLen), Len: uint32(r.bufLen - r.hdrLen)}}
-	return r.vq.Post(segs[:], 0)
+	off, n, pieces := dma.Addr(r.off), uint32(r.bufLen), r.pieces[:len(bufs)]
+	for i, b := range bufs {
+		b.Queue = r.index
+		pieces[i].Addr, pieces[i].Len = b.Mem.Bus+off, n
+	}
+	took := r.vq.PostWrites(pieces)
+	for i, b := range bufs[:took] {
+		r.posted[pieces[i].Head] = b
+	}
+	pkt.PutBatch(bufs[took:]) // none
+}
+
+// postSplit is post for a header in a descriptor of its own.
+func (r *rxQueue) postSplit(bufs []*pkt.Buf) {
+	for _, b := range bufs {
+		b.Queue = r.index
+		a := b.Mem.Bus + dma.Addr(r.off)
+		segs := [2]virtio.Seg{{Addr: a, Len: uint32(r.hdrLen)}, {Addr: a + dma.Addr(r.hdrLen), Len: uint32(r.bufLen - r.hdrLen)}}
+		head, ok := r.vq.Post(segs[:], 0)
+		if !ok { // cannot be
+			b.Put()
+			continue
+		}
+		r.posted[head] = b
+	}
 }
 
 // release puts all buffers of the ring back, once the device cannot reach them.

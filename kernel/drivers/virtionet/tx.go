@@ -5,6 +5,7 @@ package virtionet
 // May not: allocate, block, take a lock but its own.
 
 import (
+	"encoding/binary"
 	"sync"
 	"sync/atomic"
 
@@ -31,6 +32,8 @@ type txQueue struct {
 	closed bool
 	sent   []*pkt.Buf // by chain head
 	done   [txReap]*pkt.Buf
+	used   [txReap]virtio.Used
+	pieces [txBatch]virtio.Piece
 	segs   [maxScatter + 1]virtio.Seg
 
 	frames, bytes, full, errors uint64
@@ -38,7 +41,10 @@ type txQueue struct {
 	wanted atomic.Bool // the device is to interrupt; written with mu held, read by the line's goroutine
 }
 
-const txReap = 64 // buffers given back at once
+const (
+	txReap  = 64 // buffers given back at once
+	txBatch = 64 // frames posted at once
+)
 
 func (t *txQueue) init(d *Device, i int, vector uint16) error {
 	vq, err := d.dev.Queue(2*i+1, virtio.QueueOptions{MaxSize: d.cfg.TxRing, Vector: vector})
@@ -97,44 +103,66 @@ func (t *txQueue) send(frames []*pkt.Buf) int {
 		t.reap()
 	}
 	n := 0
-	var bytes uint64
-	for _, b := range frames {
-		if b.Next != nil || t.split {
-			if !t.sendChain(b) {
+	for n < len(frames) {
+		k := t.prepare(frames[n:])
+		took := t.vq.PostReads(t.pieces[:k])
+		for i, b := range frames[n : n+took] {
+			t.sent[t.pieces[i].Head] = b
+			t.bytes += uint64(t.pieces[i].Len)
+		}
+		t.bytes -= uint64(took * t.hdrLen)
+		t.frames += uint64(took)
+		if n += took; took < k {
+			break
+		}
+		if k < txBatch && n < len(frames) {
+			if !t.sendChain(frames[n]) {
 				break
 			}
 			n++
-			continue
 		}
-		start := b.Head - t.hdrLen
-		if start < 0 || !t.takes(b) {
-			t.drop(b)
-			n++
-			continue
-		}
-		size := b.Tail - start
-		head, ok := t.vq.PostRead(b.Mem.Bus+dma.Addr(start), uint32(size))
-		if !ok {
-			break
-		}
-		// The device looks only after Publish.
-		if h := b.Mem.Bytes[start:b.Head]; b.Flags&pkt.CsumPartial != 0 {
-			putHdr(h, b)
-		} else {
-			zeroHdr(h)
-		}
-		t.sent[head] = b
-		bytes += uint64(size - t.hdrLen)
-		t.frames++
-		n++
 	}
-	t.bytes += bytes
 	t.vq.Publish()
 	if n < len(frames) {
 		t.full++
 		t.askForRoom()
 	}
 	return n
+}
+
+// prepare puts the header to the frames at the front of frames that take one
+// descriptor and ask for nothing but a checksum, and notes them in pieces. It
+// returns how many there were.
+func (t *txQueue) prepare(frames []*pkt.Buf) int {
+	frames = frames[:min(len(frames), len(t.pieces))]
+	hdr := t.hdrLen
+	if t.split {
+		return 0
+	}
+	for i, b := range frames {
+		start := b.Head - hdr
+		if b.Next != nil || b.GSO != pkt.GSONone || start < 0 {
+			return i
+		}
+		var w uint64
+		var x uint32
+		if b.Flags&pkt.CsumPartial != 0 {
+			if !t.csum {
+				return i
+			}
+			w, x = flagNeedsCsum|uint64(b.CsumStart)<<48, uint32(b.CsumOffset)
+		}
+		// The headroom may hold what it likes, also where the ring proves full.
+		h := pkt.At[[hdrBytes]byte](b, start)
+		binary.LittleEndian.PutUint64(h[:], w)
+		if hdr == hdrBytes {
+			binary.LittleEndian.PutUint32(h[8:], x) // num_buffers is 0, §5.1.6.2.1
+		} else {
+			binary.LittleEndian.PutUint16(h[8:], uint16(x))
+		}
+		t.pieces[i].Addr, t.pieces[i].Len = b.Mem.Bus+dma.Addr(start), uint32(b.Tail-start)
+	}
+	return len(frames)
 }
 
 // takes reports whether the device does what the frame asks.
@@ -151,8 +179,8 @@ func (t *txQueue) drop(b *pkt.Buf) {
 	b.Put()
 }
 
-// sendChain posts a frame of several descriptors. It reports false where the ring
-// lacks them.
+// sendChain posts a frame of any kind, or drops it where the device does not do
+// what it asks. It reports false where the ring lacks the descriptors.
 func (t *txQueue) sendChain(b *pkt.Buf) bool {
 	start := b.Head - t.hdrLen
 	if start < 0 || !t.takes(b) {
@@ -192,20 +220,17 @@ func (t *txQueue) sendChain(b *pkt.Buf) bool {
 
 // reap takes back all frames the device has sent.
 func (t *txQueue) reap() {
-	k := 0
 	for {
-		head, _, ok := t.vq.Reap()
-		if !ok {
-			break
+		n := t.vq.ReapBatch(t.used[:])
+		for i, u := range t.used[:n] {
+			t.done[i] = t.sent[u.Head]
+			t.sent[u.Head] = nil
 		}
-		t.done[k] = t.sent[head]
-		t.sent[head] = nil
-		if k++; k == len(t.done) {
-			pkt.PutBatch(t.done[:])
-			k = 0
+		pkt.PutBatch(t.done[:n])
+		if n < len(t.used) {
+			return
 		}
 	}
-	pkt.PutBatch(t.done[:k])
 }
 
 // askForRoom arms the interrupt for when three quarters of the ring are done.
