@@ -130,6 +130,25 @@ func (t *Table[S]) Lookup(m *Meta, b []byte) (*S, Match) {
 	return s, Bound
 }
 
+// Lookup4 is Lookup of a packet of IPv4, which needs no look at the frame.
+func (t *Table[S]) Lookup4(m *Meta) *S {
+	ports := &t.udp
+	if m.Class == TCP {
+		ports = &t.tcp
+	}
+	slot := ports.slot(m.DstPort)
+	if slot == nil {
+		return nil
+	}
+	if slot.exact.Load() != 0 {
+		k := makeKey4(m.Src4, m.Dst4, m.SrcPort, m.DstPort, m.Proto)
+		if s := t.flows4.find(k, t.hash4(k)); s != nil {
+			return s
+		}
+	}
+	return slot.find4(m.Dst4)
+}
+
 func (t *Table[S]) lookupExact(m *Meta, b []byte) *S {
 	if !m.V6 {
 		k := makeKey4(m.Src4, m.Dst4, m.SrcPort, m.DstPort, m.Proto)

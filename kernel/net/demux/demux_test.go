@@ -416,6 +416,9 @@ func FuzzParse(f *testing.F) {
 		var m Meta
 		total := len(b) + more&0xffff
 		Parse(&m, b, total)
+		if total == len(b) {
+			checkUsual(t, b, m)
+		}
 		if (m.Class == Drop) != m.Reason.Dropped() {
 			t.Fatalf("class %d with reason %v", m.Class, m.Reason)
 		}
@@ -442,6 +445,87 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// checkUsual fails where Usual says of a frame other than Parse, or takes one that
+// is not of its shape.
+func checkUsual(t *testing.T, b []byte, want Meta) {
+	t.Helper()
+	var h [UsualLen]byte
+	for i := range h {
+		h[i] = 0xa5 // behind the frame: must not matter
+	}
+	copy(h[:], b)
+	got := Meta{Payload: -1}
+	ok := Usual(&got, &h, len(b))
+	usual := (want.Class == UDP || want.Class == TCP) && !want.V6 && want.L3 == UsualL3
+	if ok != usual || ok && got != want || !ok && got != (Meta{Payload: -1}) {
+		t.Fatalf("Usual: %v %+v\nParse: %+v\n% x", ok, got, want, b)
+	}
+}
+
+// Usual takes what Parse takes of its shape, and nothing else: every bit of the
+// headers turned, every length cut, the sum repaired or not.
+func TestUsualAgreesWithParse(t *testing.T) {
+	for _, base := range [][]byte{
+		frame(wire.ProtoUDP, ap("10.0.0.1:1000"), ap("10.0.0.2:53"), 10),
+		frame(wire.ProtoUDP, ap("10.0.0.1:1000"), ap("255.255.255.255:53"), 0),
+		frame(wire.ProtoTCP, ap("10.0.0.1:1000"), ap("10.0.0.2:80"), 10),
+		frame(wire.ProtoUDP, ap("[fd00::1]:1000"), ap("[fd00::2]:53"), 10),
+		append(frame(wire.ProtoUDP, ap("10.0.0.1:1000"), ap("10.0.0.2:53"), 1), make([]byte, 17)...), // padded
+	} {
+		check := func(b []byte) {
+			t.Helper()
+			var m Meta
+			Parse(&m, b, len(b))
+			checkUsual(t, b, m)
+		}
+		for n := range len(base) + 1 {
+			check(base[:n])
+		}
+		for bit := 12 * 8; bit < 8*min(len(base), UsualLen); bit++ {
+			b := append([]byte(nil), base...)
+			b[bit/8] ^= 1 << (bit % 8)
+			check(b)
+			if len(b) >= 34 {
+				b[24], b[25] = 0, 0
+				binary.BigEndian.PutUint16(b[24:], wire.Checksum(b[14:34]))
+				check(b)
+			}
+		}
+	}
+}
+
+// An IPv4 packet found by Lookup4 is found by Lookup, and the other way round.
+func TestLookup4AgreesWithLookup(t *testing.T) {
+	tb := New[sink](10, testKey)
+	tb.Bind(wire.ProtoUDP, netip.AddrPortFrom(netip.Addr{}, 53), &sink{1})
+	tb.Bind(wire.ProtoUDP, ap("10.0.0.2:53"), &sink{2})
+	tb.Bind(wire.ProtoUDP, ap("[::]:54"), &sink{3})
+	tb.Bind(wire.ProtoTCP, ap("0.0.0.0:80"), &sink{4})
+	tb.Insert(Tuple{wire.ProtoTCP, ap("10.0.0.2:80"), ap("10.0.0.1:1000")}, &sink{5})
+	for _, c := range []struct {
+		proto    wire.Proto
+		src, dst string
+		want     int
+	}{
+		{wire.ProtoUDP, "10.0.0.1:1000", "10.0.0.2:53", 2},
+		{wire.ProtoUDP, "10.0.0.1:1000", "10.0.0.3:53", 1},
+		{wire.ProtoUDP, "10.0.0.1:1000", "10.0.0.3:54", 0},
+		{wire.ProtoUDP, "10.0.0.1:1000", "10.0.0.3:5300", 0},
+		{wire.ProtoTCP, "10.0.0.1:1000", "10.0.0.2:80", 5},
+		{wire.ProtoTCP, "10.0.0.1:1001", "10.0.0.2:80", 4},
+		{wire.ProtoTCP, "10.0.0.1:1001", "10.0.0.2:53", 0},
+	} {
+		b := frame(c.proto, ap(c.src), ap(c.dst), 4)
+		var m Meta
+		Parse(&m, b, len(b))
+		s4 := tb.Lookup4(&m)
+		s, _ := tb.Lookup(&m, b)
+		if s4 != s || (s == nil) != (c.want == 0) || s != nil && s.id != c.want {
+			t.Errorf("%+v: Lookup4 %v, Lookup %v", c, s4, s)
+		}
+	}
+}
+
 func BenchmarkClassify(b *testing.B) {
 	run := func(name string, tb *Table[sink], fr []byte, want int) {
 		b.Run(name, func(b *testing.B) {
@@ -457,6 +541,17 @@ func BenchmarkClassify(b *testing.B) {
 	}
 	tb := New[sink](1<<20, testKey)
 	tb.Bind(wire.ProtoUDP, ap("0.0.0.0:53"), &sink{1})
+	b.Run("UDPUsual", func(b *testing.B) {
+		fr := frame(wire.ProtoUDP, ap("10.0.0.1:1000"), ap("10.0.0.2:53"), 32)
+		h := (*[UsualLen]byte)(fr)
+		b.ReportAllocs()
+		for b.Loop() {
+			var m Meta
+			if !Usual(&m, h, len(fr)) || tb.Lookup4(&m) == nil {
+				b.Fatal("not found")
+			}
+		}
+	})
 	run("UDPBound", tb, frame(wire.ProtoUDP, ap("10.0.0.1:1000"), ap("10.0.0.2:53"), 32), 1)
 	for i := range 10000 {
 		tb.Insert(Tuple{wire.ProtoTCP, ap("10.0.0.2:80"), netip.AddrPortFrom(netip.MustParseAddr("10.0.0.1"), uint16(i+1))}, &sink{i + 1})

@@ -3,6 +3,7 @@ package stack
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"net/netip"
 
 	"osv/kernel/net/demux"
@@ -36,7 +37,7 @@ type RxContext struct {
 	now   int64
 	addrs *addrSet
 	meta  demux.Meta
-	frame []byte   // bytes of the frame at hand
+	frame []byte   // bytes of the frame at hand; of a datagram of IPv4 perhaps those of an earlier one
 	cur   *pkt.Buf // the frame, while it is the loop's
 	tx    []*pkt.Buf
 	ends  []Ender
@@ -109,14 +110,10 @@ func (l *rxLoop) sourceOK(m *demux.Meta, f []byte) bool {
 		a := m.Src(f).Addr()
 		return !a.IsMulticast() && !a.IsUnspecified() && (l.ifc.loopback || !a.IsLoopback() && !l.ctx.addrs.has6(a))
 	}
-	s := m.Src4
-	if s-1 >= 0xe0000000-1 { // 0.0.0.0, multicast, class E, broadcast
-		return false
-	}
 	if l.ifc.loopback {
-		return true
+		return m.Src4-1 < 0xe0000000-1
 	}
-	return s>>24 != 127 && !l.ctx.addrs.has4(s) && !l.ctx.addrs.isBroadcast(s)
+	return l.ctx.addrs.source4(m.Src4)
 }
 
 // udpSumOK verifies a UDP checksum. Over IPv4 a sender may leave it out.
@@ -166,11 +163,16 @@ func (c *RxContext) Room() []byte {
 // more than Room has.
 func (c *RxContext) ReplyInPlace(b *pkt.Buf, n int) bool {
 	m := &c.meta
-	if b != c.cur || uint(n) > uint(len(c.Room())) {
+	if b != c.cur || uint(n) > uint(min(c.MaxReply(), len(b.Mem.Bytes)-b.Head-m.Payload)) {
 		return false
 	}
 	c.cur = nil
 	b.Tail = b.Head + m.Payload + n
+	if m.L4 == demux.UsualL4 && !m.V6 && c.ifc.caps.TxCsum {
+		c.replyUsual(b, wire.UDPLen+n)
+		c.add(b)
+		return true
+	}
 	f := b.Mem.Bytes[b.Head:b.Tail]
 	// The frame came to this station's own address, so that is the new source.
 	*(*[6]byte)(f) = [6]byte(f[6:12])
@@ -201,6 +203,35 @@ func (c *RxContext) ReplyInPlace(b *pkt.Buf, n int) bool {
 	}
 	c.add(b)
 	return true
+}
+
+// replyUsual turns the headers of a usual datagram around, for a device that
+// finishes the checksum: the addresses change places (the frame came to this
+// station's own), as the ports do; n is the length of UDP header and payload.
+// One's complement sums do not depend on byte order (RFC 1071 §2 (B)), so they are
+// made of the words as they lie in memory.
+func (c *RxContext) replyUsual(b *pkt.Buf, n int) {
+	h := pkt.At[[demux.UsualL4 + wire.UDPLen]byte](b, b.Head)
+	le := binary.LittleEndian
+	dst, src := le.Uint64(h[0:]), le.Uint32(h[8:]) // and the first two bytes of the source
+	le.PutUint64(h[0:], dst>>48|uint64(src)<<16|dst<<48)
+	le.PutUint32(h[8:], uint32(dst>>16))
+
+	// TTL, protocol, checksum, source; destination. The checksum is brought up to
+	// date (RFC 1624 §3, equation 3), for which the swap makes no difference.
+	ip := h[demux.UsualL3:]
+	const ttlProto = defaultTTL | uint32(wire.ProtoUDP)<<8
+	total := bits.ReverseBytes16(uint16(wire.IPv4MinLen + n))
+	w1, to := le.Uint64(ip[8:]), le.Uint32(ip[16:])
+	sum := uint32(^uint16(w1>>16)) + uint32(^le.Uint16(ip[2:])) + uint32(total) + uint32(^uint16(w1)) + ttlProto
+	le.PutUint16(ip[2:], total)
+	le.PutUint64(ip[8:], uint64(ttlProto)|uint64(^wire.Fold(sum))<<16|uint64(to)<<32)
+	le.PutUint32(ip[16:], uint32(w1>>32))
+
+	length := bits.ReverseBytes16(uint16(n))
+	sum = uint32(w1>>32)&0xffff + uint32(w1>>48) + to&0xffff + to>>16 + uint32(wire.ProtoUDP)<<8 + uint32(length)
+	le.PutUint64(h[demux.UsualL4:], uint64(bits.RotateLeft32(le.Uint32(h[demux.UsualL4:]), 16))|uint64(length)<<32|uint64(wire.Fold(sum))<<48)
+	b.Flags, b.GSO, b.GSOSize, b.HdrLen, b.CsumStart, b.CsumOffset = pkt.CsumPartial, pkt.GSONone, 0, 0, demux.UsualL4, 6
 }
 
 // swap4 turns an IPv4 header without options around: addresses, length of
@@ -239,12 +270,12 @@ func (c *RxContext) Alloc() *pkt.Buf {
 // It may be used before, but not after, ReplyInPlace for the same request. It
 // reports false, having put b back, where the payload does not fit the MTU.
 func (c *RxContext) Reply(b *pkt.Buf) bool {
-	m, f := &c.meta, c.frame
-	n := b.TotalLen()
+	m, n := &c.meta, b.TotalLen()
 	if n > c.MaxReply() || c.cur == nil {
 		b.Put()
 		return false
 	}
+	f := c.cur.Bytes()
 	u := b.Prepend(wire.UDPLen)
 	wire.PutUDP(u, m.DstPort, m.SrcPort, wire.UDPLen+n, 0)
 	var acc uint32

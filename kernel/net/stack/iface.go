@@ -66,6 +66,11 @@ type addrSet struct {
 	v4       []addr4
 	v6       []netip.Prefix
 	prefixes []netip.Prefix // all, in the order of adding
+
+	// For the receive path, from v4: the first address, 1<<32 without one, and
+	// what no sender has for its address.
+	first4 uint64
+	avoid4 []uint32
 }
 
 type addr4 struct{ ip, mask uint32 }
@@ -131,7 +136,7 @@ func (s *Stack) addLink(link pkt.Link, cfg IfConfig, loop bool) (*Interface, err
 		return nil, fmt.Errorf("stack: link %s: gateway %v is not an IPv4 address of a host", ifc.name, gw)
 	}
 	ifc.mtu.Store(int32(mtu))
-	ifc.addrs.Store(new(addrSet))
+	ifc.addrs.Store(newAddrSet(nil))
 	ifc.acd.ifc, ifc.acd.timers.clock = ifc, s.clock
 	ifc.nd.ifc, ifc.nd.timers.clock = ifc, s.clock
 	ifc.neigh = neigh.New(neigh.Config{Clock: s.clock, Solicit: ifc.solicit, Send: ifc.sendResolved, Fail: ifc.unresolved})
@@ -270,16 +275,31 @@ func (ifc *Interface) RemoveAddr(a netip.Addr) bool {
 
 // setAddrs replaces the addresses. Caller must hold mu.
 func (ifc *Interface) setAddrs(ps []netip.Prefix) {
-	set := &addrSet{prefixes: ps}
+	ifc.addrs.Store(newAddrSet(ps))
+	ifc.stack.routes.Bump()
+}
+
+func newAddrSet(ps []netip.Prefix) *addrSet {
+	set := &addrSet{prefixes: ps, first4: 1 << 32}
 	for _, p := range ps {
-		if p.Addr().Is4() {
-			set.v4 = append(set.v4, addr4{wire.U32(p.Addr()), ^uint32(0) << (32 - p.Bits())})
-		} else {
+		if !p.Addr().Is4() {
 			set.v6 = append(set.v6, p)
+			continue
+		}
+		a := addr4{wire.U32(p.Addr()), ^uint32(0) << (32 - p.Bits())}
+		if len(set.v4) == 0 {
+			set.first4 = uint64(a.ip)
+		}
+		set.v4 = append(set.v4, a)
+		set.avoid4 = append(set.avoid4, a.ip)
+		if b := a.broadcast(); b != 0 {
+			set.avoid4 = append(set.avoid4, b)
+			if a.mask != 0 {
+				set.avoid4 = append(set.avoid4, a.ip&a.mask)
+			}
 		}
 	}
-	ifc.addrs.Store(set)
-	ifc.stack.routes.Bump()
+	return set
 }
 
 // SetGateway makes gw the default router of its family on this interface.
@@ -350,6 +370,20 @@ func (s *addrSet) isBroadcast(ip uint32) bool {
 		}
 	}
 	return false
+}
+
+// source4 reports whether ip may be the address of another host: unicast, not
+// loopback, not ours, and no broadcast of ours.
+func (s *addrSet) source4(ip uint32) bool {
+	if ip-1 >= 0xe0000000-1 || ip>>24 == 127 { // 0.0.0.0, multicast, class E, broadcast
+		return false
+	}
+	for _, a := range s.avoid4 {
+		if a == ip {
+			return false
+		}
+	}
+	return true
 }
 
 // hasAddr reports whether a is an address of this interface; for the loopback

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"encoding/binary"
 	"runtime"
 
 	"osv/kernel/net/demux"
@@ -19,6 +20,7 @@ import (
 type rxLoop struct {
 	ifc   *Interface
 	q     int
+	mac   uint64 // of ifc, as the upper 48 bits of a frame's first 8, read little-endian; 1 on loopback, which is never equal
 	batch []*pkt.Buf
 	ctx   RxContext
 
@@ -45,13 +47,18 @@ type rxLoop struct {
 func newRxLoop(ifc *Interface, q int) *rxLoop {
 	n := ifc.stack.cfg.Batch
 	l := &rxLoop{
-		ifc: ifc, q: q,
+		ifc: ifc, q: q, mac: 1,
 		batch:  make([]*pkt.Buf, n),
 		pend:   make([]*pkt.Buf, 0, n),
 		woken:  make([]*netchan.Chan, 0, n),
 		slow:   netchan.New(ifc.stack.cfg.SlowPath),
 		inject: netchan.New(64),
 		stop:   make(chan struct{}),
+	}
+	if !ifc.loopback {
+		var b [8]byte
+		copy(b[2:], ifc.mac[:])
+		l.mac = binary.LittleEndian.Uint64(b[:])
 	}
 	l.behind = make([]*Sink, 2*l.slow.Cap())
 	l.ctx.loop, l.ctx.ifc, l.ctx.txq = l, ifc, ifc.txQueue(q)
@@ -202,6 +209,52 @@ func (l *rxLoop) toSlow(b *pkt.Buf, r demux.Reason, sink *Sink) {
 
 // one delivers one frame.
 func (l *rxLoop) one(b *pkt.Buf) {
+	if l.usual(b) {
+		sink := l.ifc.stack.table.Lookup4(&l.ctx.meta)
+		if sink == nil || sink.Datagram == nil || !l.usualDatagram(b, sink) {
+			l.deliver(b, sink)
+		}
+		return
+	}
+	l.any(b)
+}
+
+// usual looks at a frame of the usual shape (demux.Usual) to our first address.
+// It reports false for any other, having done nothing.
+func (l *rxLoop) usual(b *pkt.Buf) bool {
+	h := pkt.At[[demux.UsualLen]byte](b, b.Head)
+	if h == nil || b.Next != nil || binary.LittleEndian.Uint64(h[:])<<16 != l.mac {
+		return false
+	}
+	m := &l.ctx.meta
+	if !demux.Usual(m, h, b.Tail-b.Head) || uint64(m.Dst4) != l.ctx.addrs.first4 {
+		return false
+	}
+	b.L3, b.L4 = demux.UsualL3, demux.UsualL4
+	b.Tail = b.Head + m.End // without padding of the link
+	return true
+}
+
+// usualDatagram calls a UDP handler for a usual frame. It reports false, having
+// done nothing, where the source or the checksum needs a closer look.
+func (l *rxLoop) usualDatagram(b *pkt.Buf, k *Sink) bool {
+	c := &l.ctx
+	m := &c.meta
+	if m.SrcPort == 0 || !c.addrs.source4(m.Src4) || b.Flags&(pkt.CsumValid|pkt.CsumPartial) == 0 {
+		return false
+	}
+	l.fast++
+	c.cur = b
+	k.Datagram(c, b, b.Mem.Bytes[b.Head+m.Payload:b.Head+m.DataEnd])
+	if c.cur != nil {
+		c.cur = nil
+		b.Put()
+	}
+	return true
+}
+
+// any delivers a frame of whatever shape.
+func (l *rxLoop) any(b *pkt.Buf) {
 	f := b.Bytes()
 	total := len(f)
 	if b.Next != nil {
@@ -243,14 +296,19 @@ func (l *rxLoop) one(b *pkt.Buf) {
 		f = b.Bytes()
 	}
 	sink, _ := l.ifc.stack.table.Lookup(m, f)
+	l.deliver(b, sink)
+}
+
+// deliver gives a frame to the sink of its tuple, nil where there is none.
+func (l *rxLoop) deliver(b *pkt.Buf, sink *Sink) {
 	switch {
 	case sink == nil:
 		l.toSlow(b, demux.NoFlow, nil)
 	case sink.Datagram != nil:
-		l.datagram(b, f, sink)
+		l.datagram(b, b.Bytes(), sink)
 	case sink.Segment != nil:
 		l.fast++
-		l.ctx.frame = f
+		l.ctx.frame = b.Bytes()
 		sink.Segment(&l.ctx, b)
 	case sink.Chan != nil:
 		if sink != l.runSink {
