@@ -35,7 +35,8 @@ func (c *Conn) inputAck(s *Segment) bool {
 	if s.Ack == c.sndUna && (c.sent.n == 0 || c.scaledWindow(s) == 0) {
 		c.progressAt = c.now // a peer that answers window probes is alive (MUST-37)
 	}
-	if s.Ack == c.sndUna && c.sent.n == 0 { // nothing was waited for
+	if s.Ack == c.sndUna && c.sent.n == 0 && !c.rk.tlpSent && s.Opt.Have&wire.TCPOptSACK == 0 {
+		// Nothing was waited for.
 		c.updateSendWindow(s)
 		return true
 	}
@@ -52,7 +53,7 @@ func (c *Conn) inputAck(s *Segment) bool {
 	if !old {
 		c.updateSendWindow(s)
 	}
-	if r.advanced || r.delivered > 0 || dup || r.dsack {
+	if r.advanced || r.delivered > 0 || dup || r.dsack || c.rk.tlpSent {
 		c.senderAck(s, &r, dup)
 	}
 	return true

@@ -281,7 +281,7 @@ func (s *linuxScript) run(line string) {
 		// internal
 	case "option":
 		s.option(args)
-	default:
+	default: // icmp, urgent, tx, mem, flush, newiss
 		leaveOut("needs %s", cmd)
 	}
 }

@@ -43,6 +43,8 @@ import (
 //	icmp soft|hard|toobig=N seq=S
 //	accept                    the next connection of the listener
 //
+//	tx off|on, mem off|on     there are no transmit buffers, or no memory for octets
+//	flush                     as at the end of a batch
 //	newiss                    the next SYN of ours sets our initial sequence number
 //
 // FIELD: from=PORT (of the peer) seq=N ack=N win=N len=N urg=N mss=N ws=N sackok ts=V,E (E: last for our latest) sack=A-B,A-B
@@ -64,7 +66,8 @@ type script struct {
 	tsOff        uint32
 	lastTS       uint32 // of the last segment of ours
 	out          []sentPacket
-	err          string
+	txOff        bool // there is no transmit buffer
+	memOff       bool // there is no memory for octets to send
 }
 
 type sentPacket struct {
@@ -74,7 +77,20 @@ type sentPacket struct {
 	gso     int
 }
 
-func (s *script) TxBuf(*Conn) *pkt.Buf { return s.pool.Get() }
+func (s *script) TxBuf(*Conn) *pkt.Buf {
+	if s.txOff {
+		return nil
+	}
+	return s.pool.Get()
+}
+
+// Get is the memory of the send buffer.
+func (s *script) Get() *pkt.Buf {
+	if s.memOff {
+		return nil
+	}
+	return s.chunks.Get()
+}
 
 func (s *script) TxSegment(c *Conn, b *pkt.Buf) {
 	data := flatten(b)
@@ -100,7 +116,7 @@ func newScript(t *testing.T) *script {
 	if s.chunks, err = pkt.NewPool(&testMem, 256, 4096); err != nil {
 		t.Fatal(err)
 	}
-	s.cfg = Config{Out: s, Chunks: s.chunks, Key: Key{1, 2}, NoSACK: true, NoTimestamps: true, NoWindowScale: true,
+	s.cfg = Config{Out: s, Chunks: s, Key: Key{1, 2}, NoSACK: true, NoTimestamps: true, NoWindowScale: true,
 		RcvBuf: 65535, RcvBufMax: 65535, NewReno: true}
 	s.path = Path{MTU: 1500}
 	s.tuple = newScriptTuple()
@@ -227,6 +243,12 @@ func (s *script) run(line string) {
 		s.cmdOption(args)
 	case "icmp":
 		s.cmdICMP(args)
+	case "tx":
+		s.txOff = rest == "off"
+	case "mem":
+		s.memOff = rest == "off"
+	case "flush":
+		s.c.Flush(s.now)
 	case "newiss":
 		s.issSet = false
 	case "accept":
@@ -327,7 +349,7 @@ func (s *script) open() {
 
 // conn is the connection that segments go to; nil for the listener's.
 func (s *script) conn() *Conn {
-	if s.c == nil && s.l != nil && len(s.l.ready) > 0 {
+	if s.c == nil && s.l != nil && len(s.l.ready) > 0 && s.l.ready[0].tuple == s.tuple {
 		return s.l.ready[0]
 	}
 	return s.c
