@@ -13,10 +13,10 @@ import (
 	"osv/appliances/iperf/host"
 	"osv/appliances/iperf/options"
 	"osv/kernel/hw/dma"
+	"osv/kernel/net/sock"
 	"osv/kernel/net/sock/tcpsock"
 	"osv/kernel/net/stack"
 	"osv/kernel/net/taplink"
-	"osv/kernel/net/tcpstack"
 )
 
 // newHost chooses what to run on: the machine that this program is the kernel of,
@@ -35,7 +35,7 @@ func newHost(o options.Options) (host.Host, func() error, error) {
 const addressWait = 30 * time.Second
 
 func bootedHost(o options.Options) (host.Host, func() error, error) {
-	st, tcp, err := machine.Sockets()
+	n, err := machine.Net()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -44,9 +44,13 @@ func bootedHost(o options.Options) (host.Host, func() error, error) {
 			return nil, nil, err
 		}
 	}
-	h := host.NewStack(st, tcp, os.Stdout, system("guest"))
+	h := host.NewStack(n, os.Stdout, system("guest"))
 	return h, func() error { return nil }, nil
 }
+
+// tapBufs is how many frames of up to 64 KiB a TAP device has buffers for; half of
+// them may hold octets that wait for readers.
+const tapBufs = 1024
 
 func tapHost(o options.Options) (host.Host, func() error, error) {
 	addr, err := netip.ParsePrefix(o.TapAddr)
@@ -54,7 +58,7 @@ func tapHost(o options.Options) (host.Host, func() error, error) {
 		return nil, nil, fmt.Errorf("option --tap-addr: %q: want address/length", o.TapAddr)
 	}
 	mem := &dma.Host{}
-	l, err := taplink.Open(o.Tap, taplink.Options{Mem: mem, Offload: true, Bufs: 1024})
+	l, err := taplink.Open(o.Tap, taplink.Options{Mem: mem, Offload: true, Bufs: tapBufs})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -65,14 +69,12 @@ func tapHost(o options.Options) (host.Host, func() error, error) {
 	if _, err := st.AddLink(l, stack.IfConfig{Addrs: []netip.Prefix{addr}}); err != nil {
 		return nil, nil, errors.Join(err, st.Close(), l.Close())
 	}
-	ts := tcpstack.New(st)
-	tcp, err := tcpsock.New(ts, tcpsock.Config{Mem: mem})
+	n, err := sock.New(st, sock.Config{Mem: mem, TCP: tcpsock.Config{RecvMem: tapBufs << 16 / 2}})
 	if err != nil {
 		return nil, nil, errors.Join(err, st.Close(), l.Close())
 	}
-	ts.SetNoFlow(tcp)
-	h := host.NewStack(st, tcp, os.Stdout, system("TAP"))
-	return h, func() error { return errors.Join(tcp.Close(), st.Close()) }, nil
+	h := host.NewStack(n, os.Stdout, system("TAP"))
+	return h, func() error { return errors.Join(n.Close(), st.Close()) }, nil
 }
 
 func system(where string) string {

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"osv/kernel/net/dns"
+	"osv/kernel/net/sock"
 	"osv/kernel/net/sock/tcpsock"
 	"osv/kernel/net/stack"
 	"osv/kernel/net/tcp"
@@ -22,25 +22,18 @@ import (
 
 // Stack is a Host on our own network stack.
 type Stack struct {
+	net   *sock.Net
 	stack *stack.Stack
 	tcp   *tcpsock.Host
-	dns   *dns.Resolver
 	out   io.Writer
 	name  string
 }
 
 var _ Host = (*Stack)(nil)
 
-// NewStack makes a Host of a stack and its TCP. system is what System says.
-func NewStack(s *stack.Stack, t *tcpsock.Host, out io.Writer, system string) *Stack {
-	h := &Stack{stack: s, tcp: t, out: out, name: system}
-	h.dns = dns.New(dns.Config{Servers: s.DNS, Clock: s.Clock(), Dial: func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
-		if network == "udp" {
-			return udp.Dial(s, netip.AddrPort{}, server, udp.Options{})
-		}
-		return t.Dial(ctx, netip.AddrPort{}, server)
-	}})
-	return h
+// NewStack makes a Host of the sockets of a stack. system is what System says.
+func NewStack(n *sock.Net, out io.Writer, system string) *Stack {
+	return &Stack{net: n, stack: n.Stack(), tcp: n.TCP(), out: out, name: system}
 }
 
 // anyOf is local as the stack wants it: both families are one unspecified IPv6
@@ -90,19 +83,8 @@ func (h *Stack) Dial(ctx context.Context, local, remote netip.AddrPort, o Socket
 // stackConn adds to a tcpsock.Conn what a Conn has more.
 type stackConn struct{ *tcpsock.Conn }
 
-// counter is an io.Writer that counts.
-type counter struct{ n *atomic.Uint64 }
-
-func (c counter) Write(p []byte) (int, error) {
-	c.n.Add(uint64(len(p)))
-	return len(p), nil
-}
-
-// Sink counts the octets in the packets they came in, without a copy.
-func (c stackConn) Sink(n *atomic.Uint64) error {
-	_, err := c.WriteTo(counter{n})
-	return err
-}
+// Sink counts the octets without looking at them.
+func (c stackConn) Sink(n *atomic.Uint64) error { return c.Discard(n) }
 
 func (c stackConn) Configure(o Socket) error {
 	err := c.SetNoDelay(o.NoDelay)
@@ -224,10 +206,7 @@ func (p *stackPacket) Drops() uint64 {
 
 // Lookup asks the name servers that the stack knows.
 func (h *Stack) Lookup(ctx context.Context, name string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(name); err == nil {
-		return []netip.Addr{a.Unmap()}, nil
-	}
-	return h.dns.Lookup(ctx, name, true, true)
+	return h.net.Lookup(ctx, name)
 }
 
 // NumCPU is the number of processors.

@@ -123,6 +123,9 @@ func (s *Server) newFlow(ctx context.Context, d *host.Datagram) *flow {
 	return f
 }
 
+// settle is how long a new flow's socket lets the listener's reader go first.
+const settle = 5 * time.Millisecond
+
 // serve is a flow's goroutine.
 func (f *flow) serve(ctx context.Context) {
 	var wg sync.WaitGroup
@@ -132,6 +135,8 @@ func (f *flow) serve(ctx context.Context) {
 	if f.head.dual() && f.head.flags&flagRunNow != 0 {
 		wg.Go(func() { f.s.backUDP(ctx, f.c.Remote(), f.head, f.wide) })
 	}
+	// What came before this socket was made is in the listener's queue, and first.
+	sleep(ctx, settle)
 	f.c.Receive(func(d *host.Datagram) error { f.take(d); return nil })
 	wg.Wait()
 	s := f.s

@@ -87,6 +87,10 @@ func (n *number) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// huge is the largest count that is taken from the wire. What is larger than
+// 2^63 is a negative number there.
+const huge = 1 << 62
+
 // clamp is n as a whole number between lo and hi.
 func (n number) clamp(lo, hi int64) int64 {
 	switch f := math.Trunc(float64(n)); {
@@ -193,12 +197,12 @@ func parseParams(text []byte) (Params, error) {
 	p := Params{
 		Protocol: TCP,
 		Omit:     w.Omit.seconds(), Time: w.Time.seconds(),
-		Bytes: uint64(w.Num.clamp(0, math.MaxInt64)), Blocks: uint64(w.BlockCount.clamp(0, math.MaxInt64)),
+		Bytes: uint64(w.Num.clamp(0, huge)), Blocks: uint64(w.BlockCount.clamp(0, huge)),
 		Parallel: int(w.Parallel.clamp(-1, math.MaxInt32)),
 		Reverse:  bool(w.Reverse), Bidir: bool(w.Bidirectional),
 		Block: int(w.Len.clamp(-1, math.MaxInt32)), Window: int(w.Window.clamp(0, math.MaxInt32)),
 		NoDelay: bool(w.NoDelay), MSS: int(w.MSS.clamp(0, math.MaxInt32)),
-		Bitrate: uint64(w.Bandwidth.clamp(0, math.MaxInt64)), Burst: int(w.Burst.clamp(0, math.MaxInt32)),
+		Bitrate: uint64(w.Bandwidth.clamp(0, huge)), Burst: int(w.Burst.clamp(0, math.MaxInt32)),
 		PacingTimer: time.Duration(w.PacingTimer.clamp(0, 1e9)) * time.Microsecond,
 		TOS:         uint8(w.TOS.clamp(0, 255)),
 		Title:       value(w.Title), ExtraData: value(w.ExtraData), Congestion: value(w.Congestion),
@@ -268,8 +272,8 @@ func (p *Params) budget() uint64 {
 	if p.Bytes > 0 || p.Blocks == 0 {
 		return p.Bytes
 	}
-	if p.Blocks > math.MaxInt64/uint64(p.Block) {
-		return math.MaxInt64
+	if p.Blocks > huge/uint64(p.Block) {
+		return huge
 	}
 	return p.Blocks * uint64(p.Block)
 }

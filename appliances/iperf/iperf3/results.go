@@ -100,7 +100,6 @@ func parseResults(text []byte) (Results, error) {
 	if len(*w.Streams) > 2*maxStreams {
 		return Results{}, failed(codeRecvResults, fmt.Errorf("%d streams", len(*w.Streams)))
 	}
-	const huge = 1 << 62
 	r := Results{
 		CPU:         [3]float64{float64(*w.CPUTotal), float64(*w.CPUUser), float64(*w.CPUSystem)},
 		Retransmits: int(w.Retransmits.clamp(-1, 1)), Congestion: value(w.Congestion),

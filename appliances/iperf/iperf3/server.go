@@ -143,24 +143,19 @@ func (s *Server) connection(ctx context.Context, c host.Conn, seq int) bool {
 		return false
 	}
 	c.SetReadDeadline(time.Time{}) // session.until heeds ctx from here on
-	s.mu.Lock()
-	if s.cur == nil && !s.once {
-		n := newSession(ctx, s, c, k)
-		s.cur, s.once = n, s.OneOff
-		s.mu.Unlock()
-		release()
+	release()
+	n, cur := s.claim(ctx, c, k)
+	if n != nil {
 		n.serve()
 		s.mu.Lock()
 		s.cur = nil
 		s.mu.Unlock()
+		close(n.over)
 		if !s.OneOff && ctx.Err() == nil {
 			s.announce()
 		}
 		return true
 	}
-	cur := s.cur
-	s.mu.Unlock()
-	release()
 	if cur != nil && cur.offer(k, c, seq) {
 		return false
 	}
@@ -169,6 +164,26 @@ func (s *Server) connection(ctx context.Context, c host.Conn, seq int) bool {
 	writeState(c, accessDenied)
 	c.Close()
 	return false
+}
+
+// claim makes a session of c where none runs, else it returns the one that does. A
+// client that has its results may start the next test at once: that waits until
+// the session is over.
+func (s *Server) claim(ctx context.Context, c host.Conn, k cookie) (mine, cur *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.cur != nil && s.cur.ending {
+		cur := s.cur
+		s.mu.Unlock()
+		<-cur.over
+		s.mu.Lock()
+	}
+	if s.cur != nil || s.once {
+		return nil, s.cur
+	}
+	n := newSession(ctx, s, c, k)
+	s.cur, s.once = n, s.OneOff
+	return n, nil
 }
 
 // datagram takes what comes to the UDP port and belongs to no stream yet.
@@ -191,6 +206,8 @@ type session struct {
 	peer   netip.AddrPort
 	out    reporter
 	t      *test
+	ending bool          // the client has its results; guarded by s.mu
+	over   chan struct{} // closed when serve has returned
 
 	streams chan offered // capacity for all
 	mu      sync.Mutex   // guards what follows
@@ -210,7 +227,7 @@ type offered struct {
 func newSession(ctx context.Context, s *Server, c host.Conn, k cookie) *session {
 	n := &session{
 		s: s, ctx: ctx, c: c, cookie: k, peer: addrPort(c.RemoteAddr()),
-		streams: make(chan offered, 2*maxStreams), greeted: map[netip.AddrPort]host.PacketConn{},
+		over: make(chan struct{}), streams: make(chan offered, 2*maxStreams), greeted: map[netip.AddrPort]host.PacketConn{},
 	}
 	o := textOptions{format: units.Format(s.Format), verbose: s.Verbose, title: s.Title, system: s.Host.System(), capture: true}
 	if s.JSON {
@@ -262,6 +279,7 @@ func (n *session) hello(l host.PacketConn, d *host.Datagram) {
 const (
 	stepWait   = 10 * time.Second
 	streamWait = 30 * time.Second
+	doneWait   = time.Second
 )
 
 // serve runs the test and reports it.
@@ -480,10 +498,14 @@ func (n *session) exchange() error {
 	if err := writeJSON(n.c, r); err != nil {
 		return failed(codeCtrlClose, err)
 	}
+	n.s.mu.Lock()
+	n.ending = true
+	n.s.mu.Unlock()
 	if err := writeState(n.c, displayResults); err != nil {
 		return failed(codeCtrlClose, err)
 	}
 	// Some clients close instead of saying that they are done.
+	n.until(doneWait)
 	if s, err := readState(n.c); err == nil && s != iperfDone {
 		return failed(codeMessage, fmt.Errorf("%v", s))
 	}

@@ -55,7 +55,7 @@ func newTest(h host.Host, p Params, client bool, out reporter) *test {
 		t.block[i] = byte('0' + i%10)
 	}
 	t.omitting.Store(p.Omit > 0)
-	t.remaining.Store(int64(min(p.budget(), 1<<62)))
+	t.remaining.Store(int64(min(p.budget(), huge)))
 	return t
 }
 
@@ -139,9 +139,10 @@ func (t *test) begin() {
 
 // grace is how long a test may take beyond its time before a server gives it up,
 // and idleTick how often is looked for octets.
+var grace = 10 * time.Second // tests shorten it
+
 const (
-	grace     = 10 * time.Second
-	idleTick  = time.Second
+	idleTick  = 500 * time.Millisecond
 	boundTick = 5 * time.Millisecond
 	lossQuiet = 2 * time.Second // of a receiver of datagrams that waits for a number of octets
 )
@@ -165,12 +166,8 @@ func (t *test) loop(ctl <-chan control) (control, error) {
 	if t.p.Omit > 0 {
 		omit = time.After(t.p.Omit)
 	}
-	if t.p.Time > 0 && !t.p.bounded() {
-		limit := t.p.Omit + t.p.Time
-		if !t.client {
-			limit += grace
-		}
-		end = time.After(limit)
+	if t.p.Omit == 0 {
+		end = t.limit()
 	}
 	senders := t.count(true)
 	if t.client && t.p.bounded() && senders < len(t.streams) {
@@ -196,6 +193,7 @@ func (t *test) loop(ctl <-chan control) (control, error) {
 		case <-omit:
 			t.endOmission()
 			tick.reset()
+			end = t.limit()
 		case <-end:
 			if !t.client {
 				return control{}, failed(codeCtrlClose, fmt.Errorf("the client did not end the test in time"))
@@ -234,6 +232,17 @@ func (t *test) loop(ctl <-chan control) (control, error) {
 			return control{}, failed(codeStreamRead, fmt.Errorf("nothing received for %v", t.idle))
 		}
 	}
+}
+
+// limit is the end of what counts, at the client, and of the server's patience.
+func (t *test) limit() <-chan time.Time {
+	switch {
+	case t.p.Time == 0 || t.p.bounded():
+		return nil
+	case t.client:
+		return time.After(t.p.Time)
+	}
+	return time.After(t.p.Time + grace)
 }
 
 // endsAt reports that a test by time is over about now: one report then does for
