@@ -37,9 +37,12 @@ type Output interface {
 // they live. Zero fields take the defaults that Defaults gives.
 type Config struct {
 	Out    Output
-	Chunks Source  // memory for octets to send
-	Key    Key     // the host's secret
-	Memory *Memory // of received octets, for all connections; nil for no bound
+	Chunks Source // memory for octets to send
+	// ChunksShort, if not nil, reports that Chunks is nearly used up. Connections
+	// then take little more, so that a few do not hold all of it.
+	ChunksShort func() bool
+	Key         Key     // the host's secret
+	Memory      *Memory // of received octets, for all connections; nil for no bound
 
 	RcvBuf, RcvBufMax int // receive buffer at first and at most, bytes
 	SndBuf, SndBufMax int // send buffer at first and at most, bytes

@@ -51,6 +51,18 @@ func (c *Conn) memoryShort() bool {
 // not read must not stop it.
 const memoryFloor = 16 << 10
 
+// sendFloor is how many octets a connection may hold to send when the memory for
+// them is short.
+const sendFloor = 32 << 10
+
+// sendLimit is how many octets the send buffer may hold now.
+func (c *Conn) sendLimit() int {
+	if c.sndLimit > sendFloor && c.cfg.ChunksShort != nil && c.cfg.ChunksShort() {
+		return sendFloor
+	}
+	return c.sndLimit
+}
+
 // memoryOut reports that c can hold no more: windows were promised when there
 // was more memory. What comes in is dropped as if the network had lost it.
 func (c *Conn) memoryOut() bool {

@@ -48,3 +48,32 @@ func TestMemoryBoundsAllConnections(t *testing.T) {
 		t.Errorf("%d bytes accounted for at the end", u)
 	}
 }
+
+// When the memory for octets to send is short, each connection holds little.
+func TestSendMemoryShort(t *testing.T) {
+	short := false
+	w := newWirePairWith(t, 0, func(c *Config) { c.ChunksShort = func() bool { return short } })
+	defer w.close(t)
+	out := make([]byte, 256<<10)
+	if n, _ := w.a.Send(w.now, out[:100<<10]); n != 100<<10 {
+		t.Fatalf("took %d", n)
+	}
+	short = true
+	if n, _ := w.a.Send(w.now, out); n != 0 || w.a.Writable() {
+		t.Errorf("took %d on top of 100 KiB, writable %v", n, w.a.Writable())
+	}
+	w.a.Flush(w.now)
+	w.settle()
+	for w.b.Readable() > 0 {
+		w.b.Recv(w.now, out)
+		w.b.Flush(w.now)
+		w.settle()
+	}
+	if n, _ := w.a.Send(w.now, out); n != sendFloor {
+		t.Errorf("took %d, want %d", n, sendFloor)
+	}
+	short = false
+	if n, _ := w.a.Send(w.now, out); n < 100<<10 {
+		t.Errorf("took %d with memory again", n)
+	}
+}

@@ -22,7 +22,7 @@ func (c *Conn) Send(now int64, p []byte) (int, error) {
 	case c.finQueued || !c.state.maySend() && c.state != StateSynSent && c.state != StateSynReceived:
 		return 0, ErrClosing
 	}
-	n := min(len(p), max(0, c.sndLimit-c.snd.len))
+	n := min(len(p), c.SendRoom())
 	done := c.snd.append(p[:n])
 	if done < n {
 		c.memAt = now + stallWait // the timer tells when to try again
@@ -31,13 +31,13 @@ func (c *Conn) Send(now int64, p []byte) (int, error) {
 }
 
 // SendRoom is how many octets Send would take now.
-func (c *Conn) SendRoom() int { return max(0, c.sndLimit-c.snd.len) }
+func (c *Conn) SendRoom() int { return max(0, c.sendLimit()-c.snd.len) }
 
 // Writable reports that a waiting writer has a reason to try: a third of the
 // buffer is free, or there is an error to return.
 func (c *Conn) Writable() bool {
 	return c.finQueued || !c.state.maySend() && c.state != StateSynSent && c.state != StateSynReceived ||
-		c.state.maySend() && c.snd.len <= c.sndLimit*2/3
+		c.state.maySend() && c.snd.len <= c.sendLimit()*2/3
 }
 
 // HungUp reports that the peer sends no more, or that no more is taken.

@@ -104,6 +104,7 @@ func New(st tcp.Stack, cfg Config) (*Host, error) {
 		portSeed: cfg.Random(),
 	}
 	h.cfg.Chunks = pool
+	h.cfg.ChunksShort = func() bool { return 4*pool.InUse() > 3*pool.Cap() }
 	h.cfg.Memory = tcp.NewMemory(cfg.RecvMem)
 	h.cfg.Key = tcp.Key{cfg.Random(), cfg.Random()}
 	h.refuseOut.h = h
