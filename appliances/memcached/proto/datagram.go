@@ -59,49 +59,38 @@ func NewDatagram(s *Server, id int) *Datagram {
 // proven says that the sender's address is not forged, so that a long reply does
 // not hit someone else.
 func (d *Datagram) Handle(in, out []byte, proven bool) int {
-	d.left, d.rest = nil, nil
+	if d.Pending() {
+		d.left, d.rest = nil, nil
+	}
 	if len(in) <= FrameHeader || len(out) < FrameHeader+64 {
 		return 0
 	}
-	d.id = binary.BigEndian.Uint16(in)
 	if binary.BigEndian.Uint16(in[4:]) != 1 {
 		return 0 // part of a longer request: dropped, as upstream does
 	}
+	d.id = binary.BigEndian.Uint16(in)
+	d.budget = 1 << 62
 	if f := d.c.srv.UDPFactor; f > 0 && !proven {
 		d.budget = f * len(in)
-	} else {
-		d.budget = 1 << 62
 	}
-	req := in[FrameHeader:]
 	d.c.w.Count(countBytesRead, uint64(len(in)))
-	d.begin(out)
 	// A get of one key reads its key before it writes, from the item. All else
 	// moves out of the way.
-	if n := len(req); n > 6 && req[n-1] == '\n' && string(req[:4]) == "get " {
-		line := req[:n-1]
-		if line[n-2] == '\r' {
-			line = line[:n-2]
-		}
-		if plain(line[4:]) {
-			d.c.lastCmd = d.c.srv.Store.Now()
-			d.c.get(line[4:], &d.out, false)
+	if key := quickKey(in); key != nil {
+		n, it, found := d.quickGet(key, out)
+		if n > 0 {
 			d.c.w.Leave()
-			return d.finish(out)
+			d.c.w.Count(countBytesWritten, uint64(n))
+			return n
 		}
+		d.begin(out)
+		d.c.getFound(it, found, &d.out)
+		d.c.w.Leave()
+		return d.finish(out)
 	}
-	d.scratch = append(d.scratch[:0], req...)
+	d.scratch = append(d.scratch[:0], in[FrameHeader:]...)
 	d.rest = d.scratch
 	return d.next(out)
-}
-
-// plain reports whether key is one key and nothing else.
-func plain(key []byte) bool {
-	for _, b := range key {
-		if b <= ' ' {
-			return false
-		}
-	}
-	return len(key) <= maxKey
 }
 
 // Pending reports whether More would do something.

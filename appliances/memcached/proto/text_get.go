@@ -122,9 +122,22 @@ func (c *Conn) getOne(key []byte, o *Out, cas, touch bool, deadline uint32) {
 	if c.srv.Detail.on.Load() {
 		c.srv.Detail.get(key, ok)
 	}
-	if !ok {
-		return
+	if ok {
+		c.putItem(it, o, cas)
 	}
+}
+
+// getFound answers a get of one key for which it was found, or nothing.
+func (c *Conn) getFound(it store.Item, ok bool, o *Out) {
+	if ok {
+		c.putItem(it, o, false)
+	}
+	o.str(rEnd)
+}
+
+// putItem puts the line and the value that get replies with. The Item may be
+// invalid afterwards.
+func (c *Conn) putItem(it store.Item, o *Out, cas bool) {
 	b, direct := c.header(o)
 	b = append(b, "VALUE "...)
 	b = append(b, it.Key()...)

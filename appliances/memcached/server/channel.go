@@ -25,7 +25,7 @@ func (s *Server) channelUDP(host string, port int) error {
 		return err
 	}
 	h := &udpHandler{s: s}
-	remove, err := s.host.Stack().HandleUDP(addr, h.handle)
+	remove, err := s.host.Stack().HandleUDP(addr, h.handler())
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ type loopState struct {
 
 // state finds the loop's protocol state, or makes it for its first packet.
 func (h *udpHandler) state(ctx *stack.RxContext) *proto.Datagram {
-	q, ifc := ctx.Queue()%maxQueues, ctx.Interface()
+	q, ifc := uint(ctx.Queue())%maxQueues, ctx.Interface()
 	for l := h.loops[q].Load(); l != nil; l = l.next {
 		if l.ifc == ifc {
 			return l.d
@@ -66,21 +66,36 @@ func (h *udpHandler) state(ctx *stack.RxContext) *proto.Datagram {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	l := &loopState{ifc: ifc, d: proto.NewDatagram(h.s.proto, q), next: h.loops[q].Load()}
+	l := &loopState{ifc: ifc, d: proto.NewDatagram(h.s.proto, int(q)), next: h.loops[q].Load()}
 	h.loops[q].Store(l)
 	return l.d
 }
 
-func (h *udpHandler) handle(ctx *stack.RxContext, b *pkt.Buf, payload []byte) {
-	d := h.state(ctx)
-	proven := h.s.proven.on && h.s.proven.has(ctx.Source().Addr())
-	room := ctx.Room()
-	n := d.Handle(payload, room, proven)
-	if n == 0 {
-		return
+// handler returns what the loops call: a function literal, since a method value
+// costs a call more.
+func (h *udpHandler) handler() stack.UDPHandler {
+	return func(ctx *stack.RxContext, b *pkt.Buf, payload []byte) {
+		var d *proto.Datagram
+		if l := h.loops[uint(ctx.Queue())%maxQueues].Load(); l != nil && l.ifc == ctx.Interface() {
+			d = l.d
+		} else {
+			d = h.state(ctx)
+		}
+		proven := h.s.proven.on && h.s.proven.has(ctx.Source().Addr())
+		n := d.Handle(payload, ctx.Room(), proven)
+		if n == 0 {
+			return
+		}
+		if d.Pending() {
+			h.others(ctx, d)
+		}
+		ctx.ReplyInPlace(b, n)
 	}
-	// The rare reply of several datagrams: the others are built while the first
-	// waits in the request's buffer, and it goes out last. They are numbered.
+}
+
+// others sends the rare reply of several datagrams, but for the first, which
+// waits in the request's buffer and goes out last. They are numbered.
+func (h *udpHandler) others(ctx *stack.RxContext, d *proto.Datagram) {
 	for d.Pending() {
 		r := ctx.Alloc()
 		if r == nil {
@@ -99,7 +114,6 @@ func (h *udpHandler) handle(ctx *stack.RxContext, b *pkt.Buf, payload []byte) {
 			h.s.stats.udpDropped.Add(1)
 		}
 	}
-	ctx.ReplyInPlace(b, n)
 }
 
 // channelTCP serves connections to host and port in the receive loops.

@@ -6,6 +6,10 @@ import (
 	"unsafe"
 )
 
+// plain is for tests with one goroutine and much to store: the race detector has
+// nothing to see there, and does not look at it.
+var plain = &HostMemory{}
+
 // heapMemory is a Memory on the Go heap: slow to map, but the race detector sees
 // every access to it, and a leak is a failed test.
 type heapMemory struct {
@@ -53,12 +57,14 @@ type tester interface {
 	Fatal(...any)
 }
 
-// newTest makes a Store on the heap. At the end of a test it must be free of
-// mappings; a property ends it itself.
+// newTest makes a Store, on the heap unless c says otherwise. At the end of a
+// test it must be free of mappings; a property ends it itself.
 func newTest(t tester, c Config) *Store {
 	t.Helper()
 	m := &heapMemory{}
-	c.Memory = m
+	if c.Memory == nil {
+		c.Memory = m
+	}
 	if c.Limit == 0 {
 		c.Limit = 8 << 20
 	}

@@ -110,9 +110,24 @@ func (it *item) setLRU(l lruID) {
 	it.setState(uint32(l) << stLRUShift)
 }
 
-// isKey compares without reading past either.
+// isKey compares without reading past either: keys are short, so that a call of
+// the general comparison costs more than the work.
 func (it *item) isKey(key []byte) bool {
-	return int(it.nkey) == len(key) && string(it.key()) == string(key)
+	n := len(key)
+	if int(it.nkey) != n {
+		return false
+	}
+	p, q := unsafe.Add(unsafe.Pointer(it), headerBytes), unsafe.Pointer(unsafe.SliceData(key))
+	if n < 8 {
+		return string(it.key()) == string(key)
+	}
+	last := n - 8
+	for i := 0; i < last; i += 8 {
+		if load64(p, i) != load64(q, i) {
+			return false
+		}
+	}
+	return load64(p, last) == load64(q, last)
 }
 
 // initItem sets the atomic words of a fresh item.

@@ -68,7 +68,7 @@ func newCacheUnderTest(t *rapid.T, limit, shards int) *cacheUnderTest {
 	const now = 1_700_000_000
 	// On plain memory, as clearing the heap's takes most of the time; the race
 	// tests have the heap.
-	s, err := New(Config{Memory: &HostMemory{}, Limit: limit, Shards: shards, Now: now, Seed: 1})
+	s, err := New(Config{Memory: plain, Limit: limit, Shards: shards, Now: now, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,7 +341,7 @@ func (c *cacheUnderTest) done(t *rapid.T) {
 // without anyone asking for it.
 func TestDayOfTime(t *testing.T) {
 	const start = 1_700_000_000
-	s := newTest(t, Config{Limit: 16 << 20, Now: start})
+	s := newTest(t, Config{Memory: plain, Limit: 16 << 20, Now: start})
 	w := s.Worker(0)
 	ends := map[string]int64{} // Unix
 	for sec := int64(0); sec < 24*3600; sec++ {

@@ -48,7 +48,7 @@ func TestShrinkGivesPagesBack(t *testing.T) {
 }
 
 func TestSetLimit(t *testing.T) {
-	s := newTest(t, Config{Limit: 12 << 20, Reserve: 24 << 20})
+	s := newTest(t, Config{Memory: plain, Limit: 12 << 20, Reserve: 24 << 20})
 	w := s.Worker(0)
 	fill := func() {
 		for i := range 40000 {
@@ -78,7 +78,7 @@ func TestSetLimit(t *testing.T) {
 func TestAutomove(t *testing.T) {
 	const now = 1_700_000_000
 	for _, on := range []bool{true, false} {
-		s := newTest(t, Config{Limit: 12 << 20, Now: now})
+		s := newTest(t, Config{Memory: plain, Limit: 12 << 20, Now: now})
 		s.SetAutomove(on)
 		w := s.Worker(0)
 		for i := range 100000 {
@@ -103,7 +103,7 @@ func TestAutomove(t *testing.T) {
 }
 
 func TestReassign(t *testing.T) {
-	s := newTest(t, Config{Limit: 12 << 20})
+	s := newTest(t, Config{Memory: plain, Limit: 12 << 20})
 	w := s.Worker(0)
 	for i := range 30000 {
 		set(t, &w, fmt.Sprint("k", i), "x", 0)

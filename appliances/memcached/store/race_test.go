@@ -52,7 +52,7 @@ func readersAndWriters(t *testing.T, shards int) {
 	const keys = 400
 	rounds := 3000
 	if testing.Short() {
-		rounds = 500
+		rounds = 250
 	}
 	var stop atomic.Bool
 	var readers, writers sync.WaitGroup
@@ -190,7 +190,7 @@ func TestGrowthUnderReaders(t *testing.T) {
 	}
 	n := 120000
 	if testing.Short() {
-		n = 30000
+		n = 20000
 	}
 	for i := 0; i < n && !stop.Load(); i++ {
 		w.Store(Set, fmt.Appendf(nil, "more%d", i), 0, 0, []byte("x"), 0)

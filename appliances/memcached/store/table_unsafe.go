@@ -53,9 +53,9 @@ func tableOver(mem []byte) *table {
 // find looks for key in one bucket.
 func (b *bucket) find(a *arena, h uint64, key []byte) *item {
 	tag := h >> tagShift
-	for i := 0; i < bucketEntries; i++ {
-		e := atomic.LoadUint64(&b[i])
-		if e>>tagShift == tag && e != 0 {
+	for i := range bucketEntries {
+		// A free entry has the tag 0 and the ref 0.
+		if e := atomic.LoadUint64(&b[i]); e>>tagShift == tag && e != 0 {
 			if it := a.item(ref(e & refMask)); it.isKey(key) {
 				return it
 			}

@@ -315,7 +315,7 @@ func TestCrawlerFreesFlushed(t *testing.T) {
 }
 
 func TestTempItemsAreNotEvicted(t *testing.T) {
-	s := newTest(t, Config{Limit: 3 << 20})
+	s := newTest(t, Config{Memory: plain, Limit: 3 << 20})
 	s.SetTempTTL(60)
 	w := s.Worker(0)
 	set(t, &w, "temp", "x", s.Deadline(50))
@@ -430,7 +430,7 @@ func TestSizesAndWalk(t *testing.T) {
 }
 
 func TestEvictionHook(t *testing.T) {
-	s := newTest(t, Config{Limit: 3 << 20})
+	s := newTest(t, Config{Memory: plain, Limit: 3 << 20})
 	n := uint64(0)
 	s.OnEvict = func(it Item) {
 		if !strings.HasPrefix(string(it.Key()), "k") {
