@@ -162,7 +162,7 @@ func TestJudge(t *testing.T) {
 }
 
 func TestClean(t *testing.T) {
-	for want, r := range map[string]Result{"wrong": {Wrong: 1}, "errors": {Errors: 1}, "misses": {Misses: 1}, "lost": {Lost: 1}} {
+	for want, r := range map[string]Result{"wrong": {Wrong: 1}, "errors": {Errors: 1}, "misses": {Misses: 1}, "lost": {Lost: 1}, "nothing came back": {}} {
 		if ok, why := r.Clean(); ok || !strings.Contains(why, want) {
 			t.Errorf("%s: %v %q", want, ok, why)
 		}

@@ -87,8 +87,8 @@ func Judge(r Result, ceiling float64) Guard {
 	return g
 }
 
-// Clean reports whether every request of the window was answered and right; the
-// text says what was not.
+// Clean reports whether there were replies in the window and every request was
+// answered rightly; the text says what was not.
 func (r Result) Clean() (bool, string) {
 	switch {
 	case r.Wrong > 0:
@@ -99,6 +99,8 @@ func (r Result) Clean() (bool, string) {
 		return false, fmt.Sprintf("%d misses of stored keys", r.Misses)
 	case r.Lost > 0:
 		return false, fmt.Sprintf("%d of %d requests lost", r.Lost, r.Lost+r.Completed)
+	case r.Completed == 0 && r.BitRate == 0:
+		return false, "nothing came back in the window"
 	}
 	return true, ""
 }

@@ -116,13 +116,18 @@ func (c Chart) render(dc draw.Canvas) {
 // longer than a line stays whole.
 func wrap(width func(string) vg.Length, s string, room vg.Length) []string {
 	lines := fill(width, s, room)
-	for n := len(lines); n > 1 && room > 0; { // narrow the room while the count holds
-		room -= 6
-		tighter := fill(width, s, room)
-		if len(tighter) > n {
-			break
+	n := len(lines)
+	if n < 2 {
+		return lines
+	}
+	lo, hi := room/vg.Length(n)/2, room // the least room that still gives n lines
+	for range 7 {
+		mid := (lo + hi) / 2
+		if tighter := fill(width, s, mid); len(tighter) > n {
+			lo = mid
+		} else {
+			hi, lines = mid, tighter
 		}
-		lines = tighter
 	}
 	return lines
 }
