@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -46,6 +47,8 @@ func StartUpstream(args ...string) (*Upstream, error) {
 		all = append(all, "-u", "root")
 	}
 	u := &Upstream{Addr: "127.0.0.1:" + p, cmd: exec.Command(path, append(all, args...)...)}
+	// A test that is killed must not leave it behind.
+	u.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := u.cmd.Start(); err != nil {
 		return nil, err
 	}
