@@ -138,7 +138,8 @@ func putSpaceNumber(p unsafe.Pointer, v uint32) unsafe.Pointer {
 	*(*byte)(p) = ' '
 	p = unsafe.Add(p, 1)
 	if v >= 10000 {
-		b := appendUint(unsafe.Slice((*byte)(p), maxDigits)[:0], uint64(v))
+		const most = len("4294967295")
+		b := appendUint(unsafe.Slice((*byte)(p), most)[:0], uint64(v))
 		return unsafe.Add(p, len(b))
 	}
 	w := uint32(twoDigits[v/100]) | uint32(twoDigits[v%100])<<16
