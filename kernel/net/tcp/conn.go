@@ -130,6 +130,7 @@ type Conn struct {
 	sndUp          seq.Num // end of urgent octets, while sndUrgent
 	sndUrgent      bool
 	finQueued      bool // the user has closed: a FIN follows the last octet
+	push           bool // the segment in the making gets PSH in any case
 	sent           sentQueue
 	txOrder        uint32  // counts transmissions: many have the same time
 	limited        bool    // the congestion window has held back octets,

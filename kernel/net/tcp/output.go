@@ -127,7 +127,9 @@ func (c *Conn) sendNew() {
 		if n == 0 {
 			return
 		}
-		if !c.emit(n, c.finQueued && n == avail) {
+		ok := c.emit(n, c.finQueued && n == avail)
+		c.push = false
+		if !ok {
 			return
 		}
 	}
@@ -163,6 +165,9 @@ func (c *Conn) sendable(avail int) int {
 		return 0
 	}
 	k := min(n, max(room, min(n, mss)), c.maxFrame())
+	// The last segment that the windows allow for now is pushed as the last of all
+	// is (§3.9.1.2): a peer that delays its ACK would stop us for that long.
+	c.push = min(n, room)-k < mss
 	if k >= mss {
 		if part := k % mss; part > 0 && !(k == avail && c.mayCutShort(avail)) {
 			k -= part
@@ -292,7 +297,7 @@ func (c *Conn) transmit(start seq.Num, n int) (int, bool) {
 		f.Flags |= wire.TCPFin
 		n++
 	}
-	if octets > 0 && start.Add(octets) == end {
+	if octets > 0 && (start.Add(octets) == end || c.push) {
 		f.Flags |= wire.TCPPsh
 	}
 	c.urgentField(&f, start)

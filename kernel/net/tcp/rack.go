@@ -187,7 +187,7 @@ func (c *Conn) tlpAck(s *Segment, r *ackResult) {
 		// The probe repaired a loss that nothing else reports: a congestion event.
 		k.tlpSent = false
 		if c.rec.state == recOpen {
-			c.cc.reduce(c.flight() + r.delivered)
+			c.cc.reduce(c.usedWindow(c.flight() + r.delivered))
 			c.cc.cwnd = c.cc.ssthresh
 		}
 	case r.acked == 0 && r.sacked == 0 && s.n == 0:

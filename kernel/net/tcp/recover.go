@@ -168,12 +168,23 @@ func (c *Conn) enterRecovery(r *ackResult) {
 	c.saveUndo()
 	c.count.Recoveries++
 	flight := c.flight() + r.acked
-	c.cc.reduce(flight)
+	c.cc.reduce(c.usedWindow(flight))
 	c.rec.state = recFast
 	c.rec.point, c.rec.pointSet = c.sndNxt, true
 	c.rec.prrDelivered, c.rec.prrOut, c.rec.prrFlight = 0, 0, max(flight, 1)
 	c.rec.force = true
 	c.prr(r, true)
+}
+
+// usedWindow is the flight size that a reduction starts from: the window, if
+// that was what held octets back. What is in flight just now is less when one
+// ACK, or a batch of them, has covered much and its successors are not sent yet
+// (RFC 9438 §4.6).
+func (c *Conn) usedWindow(flight int) int {
+	if c.limited {
+		return max(flight, c.cc.cwnd)
+	}
+	return flight
 }
 
 // prr sets the window for one ACK in fast recovery (RFC 6937 §3.1): as much goes
@@ -263,7 +274,7 @@ func (c *Conn) timeoutLoss() {
 	}
 	if c.rec.state != recLoss || c.rec.lossUna != c.sndUna { // not again for the same octets
 		c.saveUndo()
-		c.cc.timeout(c.flight())
+		c.cc.timeout(c.usedWindow(c.flight()))
 	}
 	c.rec.lossUna = c.sndUna
 	c.cc.cwnd = c.cc.mss

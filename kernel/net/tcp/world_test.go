@@ -28,6 +28,7 @@ type world struct {
 	rate                        int64 // bytes per second, 0 for no limit
 	limit                       int   // of the queue in front of the wire, packets
 	oneWay                      bool  // only what a sends is lost
+	batch                       bool  // what arrives at one time is acknowledged once
 	early                       bool  // what is reordered comes without delay, not later
 
 	sent, lost int
@@ -263,7 +264,9 @@ func (h *simHost) receive(p []byte) {
 	now := h.w.now
 	if c := h.conns[t]; c != nil {
 		c.Input(now, &s)
-		c.Flush(now)
+		if !h.w.batch {
+			c.Flush(now)
+		}
 		h.reap(c)
 		return
 	}
@@ -348,6 +351,13 @@ func (w *world) step() bool {
 	for len(w.wire) > 0 && w.wire[0].at <= w.now {
 		p := heap.Pop(&w.wire).(packet)
 		p.to.receive(p.data)
+	}
+	if w.batch {
+		for _, h := range []*simHost{w.a, w.b} {
+			for _, c := range h.conns {
+				c.Flush(w.now)
+			}
+		}
 	}
 	w.a.timers()
 	w.b.timers()
