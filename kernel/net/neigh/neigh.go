@@ -90,7 +90,7 @@ type Config struct {
 	Fail func(addr netip.Addr, b *pkt.Buf)
 
 	Max        int           // entries; 0 means 1024
-	MaxPending int           // packets that wait, per entry; 0 means 8. In all: 32 times that
+	MaxPending int           // packets that wait, per entry; 0 means 64, which holds all pieces of the largest datagram. In all: 4 times that
 	Reachable  time.Duration // 0 means 30 s (RFC 4861 §10)
 	Retrans    time.Duration // between solicitations; 0 means 1 s
 }
@@ -101,9 +101,9 @@ const (
 	delayFirst     = 5 * time.Second
 	staleLife      = 10 * time.Minute // unused entries go after this
 	tick           = time.Second
-	pendingFactor  = 32
+	pendingFactor  = 4
 	defaultEntries = 1024
-	defaultPending = 8
+	defaultPending = 64
 )
 
 // Cache is the neighbour cache of one interface.
