@@ -7,8 +7,8 @@ import (
 	"osv/kernel/pkt"
 )
 
-// What TCP needs from the layers below. kernel/net/stack implements Stack; the
-// endpoints of kernel/net/sock/tcpsock implement Endpoint and Inline.
+// What TCP needs from the layers below. kernel/net/tcpstack implements Stack on
+// kernel/net/stack; kernel/net/sock/tcpsock implements Endpoint and Inline.
 
 // Tuple names a connection as this end sees it. Both addresses are of one
 // family and never IPv4-mapped IPv6.

@@ -124,10 +124,7 @@ func (c *Conn) sendNew() {
 			c.afterIdle()
 		}
 		n := c.sendable(avail)
-		if n == 0 {
-			return
-		}
-		ok := c.emit(n, c.finQueued && n == avail)
+		ok := n > 0 && c.emit(n, c.finQueued && n == avail)
 		c.push = false
 		if !ok {
 			return
