@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"osv/appliances/iperf/host"
@@ -172,6 +173,25 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
+// A client asks for the connection back before it listens: a refusal is tried
+// again, for some time.
+const (
+	backWait  = 3 * time.Second
+	backEvery = 20 * time.Millisecond
+)
+
+func (s *Server) dialBack(ctx context.Context, to netip.AddrPort) (host.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, backWait)
+	defer cancel()
+	for {
+		c, err := s.Host.Dial(ctx, netip.AddrPort{}, to, host.Socket{})
+		if !errors.Is(err, syscall.ECONNREFUSED) || ctx.Err() != nil {
+			return c, err
+		}
+		sleep(ctx, backEvery)
+	}
+}
+
 // back is the server's half of -d and -r: a connection to the client, which
 // listens there.
 func (s *Server) back(ctx context.Context, peer netip.AddrPort, h header) {
@@ -179,9 +199,7 @@ func (s *Server) back(ctx context.Context, peer netip.AddrPort, h header) {
 		return
 	}
 	to := netip.AddrPortFrom(peer.Addr(), h.port)
-	dctx, cancel := context.WithTimeout(ctx, headerWait)
-	c, err := s.Host.Dial(dctx, netip.AddrPort{}, to, host.Socket{})
-	cancel()
+	c, err := s.dialBack(ctx, to)
 	if err != nil {
 		s.printf("iperf: connection back to %v: %v\n", to, err)
 		return

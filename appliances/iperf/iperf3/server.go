@@ -270,7 +270,11 @@ func (n *session) hello(l host.PacketConn, d *host.Datagram) {
 		}
 		n.greeted[d.From] = c
 		n.want--
+		// The answer comes first: data of the test that begins with the last stream
+		// must not.
+		c.Write(answer[:])
 		n.streams <- offered{seq: len(n.greeted), udp: c}
+		return
 	}
 	c.Write(answer[:])
 }

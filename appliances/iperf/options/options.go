@@ -166,12 +166,14 @@ func short(c byte) *option {
 
 // find finds an option by its name or the beginning of it.
 func find(name string) (*option, error) {
+	for i := range table {
+		if table[i].long == name {
+			return &table[i], nil
+		}
+	}
 	var got *option
 	for i := range table {
 		t := &table[i]
-		if t.long == name {
-			return t, nil
-		}
 		if strings.HasPrefix(t.long, name) {
 			if got != nil {
 				return nil, usagef("iperf: option --%s may be --%s or --%s", name, got.long, t.long)

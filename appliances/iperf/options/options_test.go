@@ -76,8 +76,10 @@ func TestSpelling(t *testing.T) {
 			t.Errorf("%q: %v", line, err)
 		}
 	}
-	if o := parse(t, "-v"); !o.Version {
-		t.Error("-v")
+	for _, line := range []string{"-v", "--version"} {
+		if o := parse(t, line); !o.Version {
+			t.Error(line)
+		}
 	}
 	// Accepted without a meaning.
 	parse(t, "-s -D -d --forceflush")
