@@ -142,7 +142,7 @@ func (q *QEMU) start(ctx context.Context, cfg Config, prepare func(base vm.Spec)
 	if err != nil {
 		return g, err
 	}
-	g.facts.Line, g.facts.Accel = g.v.Spec.Line(), string(g.v.Spec.Accel)
+	g.facts.Line, g.facts.Accel = homeless(g.v.Spec.Line()), string(g.v.Spec.Accel)
 	if g.facts.Wire = "vhost-user"; g.w != nil {
 		g.facts.Wire, g.facts.WireNote = string(g.w.Kind), g.w.Note
 	}
@@ -456,4 +456,13 @@ func fileDigest(path string) (string, error) {
 		return "", fmt.Errorf("bench: %w", err)
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// homeless writes the user's home folder as ~: a published run names no path of
+// the machine that it was made on.
+func homeless(line string) string {
+	if home, err := os.UserHomeDir(); err == nil && home != "/" {
+		line = strings.ReplaceAll(line, home+"/", "~/")
+	}
+	return line
 }
