@@ -107,7 +107,10 @@ func PutBatch(bufs []*Buf) {
 				break
 			}
 			if taken > 0 {
-				atomic.StoreUint32(&last.next, b.idx+1)
+				// Buffers that went round together come back in their old order.
+				if last.next != b.idx+1 {
+					atomic.StoreUint32(&last.next, b.idx+1)
+				}
 				last = b
 			}
 			taken++

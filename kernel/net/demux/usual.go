@@ -11,7 +11,8 @@ import (
 // fragment, UDP or TCP. Their headers are at fixed places and are looked at in a
 // few wide loads; what is not of that shape, or not sound, is for Parse to judge.
 
-// Where a usual frame has its headers. UsualLen is what of it is looked at.
+// Where a usual frame has its headers (and no other frame has a transport header
+// there). UsualLen is what of it is looked at.
 const (
 	UsualL3  = wire.EthLen
 	UsualL4  = UsualL3 + wire.IPv4MinLen

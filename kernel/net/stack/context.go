@@ -34,6 +34,7 @@ type RxContext struct {
 	loop  *rxLoop
 	ifc   *Interface
 	txq   int
+	mtu   int // as now and addrs, of the time this batch was taken
 	now   int64
 	addrs *addrSet
 	meta  demux.Meta
@@ -144,9 +145,9 @@ func transportSumOK(m *demux.Meta, f []byte, b *pkt.Buf) bool {
 // MaxReply is the most payload that one reply may have: what the MTU leaves.
 func (c *RxContext) MaxReply() int {
 	if c.meta.V6 {
-		return c.ifc.MTU() - wire.IPv6Len - wire.UDPLen
+		return c.mtu - wire.IPv6Len - wire.UDPLen
 	}
-	return c.ifc.MTU() - wire.IPv4MinLen - wire.UDPLen
+	return c.mtu - wire.IPv4MinLen - wire.UDPLen
 }
 
 // Room is where a reply in place is built: it starts at the request's payload,
@@ -168,7 +169,7 @@ func (c *RxContext) ReplyInPlace(b *pkt.Buf, n int) bool {
 	}
 	c.cur = nil
 	b.Tail = b.Head + m.Payload + n
-	if m.L4 == demux.UsualL4 && !m.V6 && c.ifc.caps.TxCsum {
+	if m.L4 == demux.UsualL4 && c.ifc.caps.TxCsum {
 		c.replyUsual(b, wire.UDPLen+n)
 		c.add(b)
 		return true
@@ -338,7 +339,9 @@ func (c *RxContext) add(b *pkt.Buf) {
 			return
 		}
 	}
-	c.tx = append(c.tx, b)
+	n := len(c.tx)
+	c.tx = c.tx[:n+1]
+	c.tx[n] = b
 }
 
 // flushTx sends the batch. What the ring does not take stays for the next pass.

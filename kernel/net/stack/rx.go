@@ -112,6 +112,7 @@ func (l *rxLoop) pass() int {
 	}
 	l.ctx.now = l.ifc.stack.clock.Now()
 	l.ctx.addrs = l.ifc.addrs.Load()
+	l.ctx.mtu = l.ifc.MTU()
 	for _, b := range l.batch[:n] {
 		l.one(b)
 	}
@@ -209,43 +210,33 @@ func (l *rxLoop) toSlow(b *pkt.Buf, r demux.Reason, sink *Sink) {
 
 // one delivers one frame.
 func (l *rxLoop) one(b *pkt.Buf) {
-	if l.usual(b) {
-		sink := l.ifc.stack.table.Lookup4(&l.ctx.meta)
-		if sink == nil || sink.Datagram == nil || !l.usualDatagram(b, sink) {
-			l.deliver(b, sink)
-		}
-		return
+	if !l.usual(b) {
+		l.any(b)
 	}
-	l.any(b)
 }
 
-// usual looks at a frame of the usual shape (demux.Usual) to our first address.
+// usual delivers a frame of the usual shape (demux.Usual) to our first address.
 // It reports false for any other, having done nothing.
 func (l *rxLoop) usual(b *pkt.Buf) bool {
 	h := pkt.At[[demux.UsualLen]byte](b, b.Head)
 	if h == nil || b.Next != nil || binary.LittleEndian.Uint64(h[:])<<16 != l.mac {
 		return false
 	}
-	m := &l.ctx.meta
-	if !demux.Usual(m, h, b.Tail-b.Head) || uint64(m.Dst4) != l.ctx.addrs.first4 {
+	c := &l.ctx
+	m := &c.meta
+	if !demux.Usual(m, h, b.Tail-b.Head) || uint64(m.Dst4) != c.addrs.first4 {
 		return false
 	}
 	b.L3, b.L4 = demux.UsualL3, demux.UsualL4
 	b.Tail = b.Head + m.End // without padding of the link
-	return true
-}
-
-// usualDatagram calls a UDP handler for a usual frame. It reports false, having
-// done nothing, where the source or the checksum needs a closer look.
-func (l *rxLoop) usualDatagram(b *pkt.Buf, k *Sink) bool {
-	c := &l.ctx
-	m := &c.meta
-	if m.SrcPort == 0 || !c.addrs.source4(m.Src4) || b.Flags&(pkt.CsumValid|pkt.CsumPartial) == 0 {
-		return false
+	sink := l.ifc.stack.table.Lookup4(m)
+	if sink == nil || sink.Datagram == nil || m.SrcPort == 0 || b.Flags&(pkt.CsumValid|pkt.CsumPartial) == 0 || !c.addrs.source4(m.Src4) {
+		l.deliver(b, sink) // looks closer
+		return true
 	}
 	l.fast++
 	c.cur = b
-	k.Datagram(c, b, b.Mem.Bytes[b.Head+m.Payload:b.Head+m.DataEnd])
+	sink.Datagram(c, b, b.Mem.Bytes[b.Head+m.Payload:b.Head+m.DataEnd])
 	if c.cur != nil {
 		c.cur = nil
 		b.Put()
