@@ -74,23 +74,37 @@ func (d *Datagram) Handle(in, out []byte, proven bool) int {
 		d.budget = f * len(in)
 	}
 	d.c.w.Count(countBytesRead, uint64(len(in)))
-	// A get of one key reads its key before it writes, from the item. All else
-	// moves out of the way.
-	if key := quickKey(in); key != nil {
-		n, it, found := d.quickGet(key, out)
-		if n > 0 {
-			d.c.w.Leave()
-			d.c.w.Count(countBytesWritten, uint64(n))
+	if d.c.srv.Protocol != Binary {
+		if n, done := d.quick(in, out); done {
 			return n
 		}
-		d.begin(out)
-		d.c.getFound(it, found, &d.out)
-		d.c.w.Leave()
-		return d.finish(out)
 	}
 	d.scratch = append(d.scratch[:0], in[FrameHeader:]...)
 	d.rest = d.scratch
 	return d.next(out)
+}
+
+// quick answers the plainest gets and sets and reports false for all else. A get
+// reads its key before it writes, from the item, and a set has stored before it
+// answers, so that nothing has to move out of the way where out is in.
+func (d *Datagram) quick(in, out []byte) (n int, done bool) {
+	if key := quickKey(in); key != nil {
+		n, it, found := d.quickGet(key, out)
+		if n == 0 {
+			d.begin(out)
+			d.c.getFound(it, found, &d.out)
+			d.c.w.Leave()
+			return d.finish(out), true
+		}
+		d.c.w.Leave()
+		d.c.w.Count(countBytesWritten, uint64(n))
+		return n, true
+	}
+	var set setLine
+	if quickSet(in[FrameHeader:], &set) {
+		return d.quickStore(&set, out), true
+	}
+	return 0, false
 }
 
 // Pending reports whether More would do something.

@@ -94,3 +94,94 @@ func TestQuickKey(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a datagram says, it says the same with a command behind it, which keeps
+// it from the quick ways, as without.
+func TestQuickSetIsSet(t *testing.T) {
+	s := newServer(t, store.Config{})
+	d := NewDatagram(s, 0)
+	all := func(req []byte) string {
+		buf := make([]byte, 1472)
+		var got []byte
+		for n := d.Handle(append([]byte(nil), req...), buf, false); n > 0; n = d.More(buf) {
+			got = append(got, buf[FrameHeader:n]...)
+		}
+		return string(got)
+	}
+	ask := func(name, text string) {
+		t.Helper()
+		all(frame(1, 0, 1, "delete k\r\n"))
+		a := all(frame(1, 0, 1, text)) + all(frame(1, 0, 1, "get k\r\n"))
+		all(frame(1, 0, 1, "delete k\r\n"))
+		b := all(frame(1, 0, 1, text+"mn\r\n")) + all(frame(1, 0, 1, "get k\r\n"))
+		if a != strings.Replace(b, "MN\r\n", "", 1) {
+			t.Fatalf("%s: %q: %q\nwith mn: %q", name, text, a, b)
+		}
+	}
+	if got := all(frame(1, 0, 1, "set k 12345 0 5\r\nhello\r\nget k\r\n")); got != "STORED\r\nVALUE k 12345 5\r\nhello\r\nEND\r\n" {
+		t.Fatalf("%q", got)
+	}
+	for name, text := range map[string]string{
+		"plain":          "set k 123 0 5\r\nhello\r\n",
+		"empty":          "set k 0 0 0\r\n\r\n",
+		"nine digits":    "set k 999999999 999999999 5\r\nhello\r\n",
+		"ten digits":     "set k 4294967295 0 5\r\nhello\r\n",
+		"zeros":          "set k 0000000000 0000 0005\r\nhello\r\n",
+		"sign":           "set k 1 -1 5\r\nhello\r\n",
+		"plus":           "set k 1 +0 5\r\nhello\r\n",
+		"spaces":         "set  k 1 0 5\r\nhello\r\n",
+		"more spaces":    "set k 1  0 5\r\nhello\r\n",
+		"space at end":   "set k 1 0 5 \r\nhello\r\n",
+		"no CR":          "set k 1 0 5\nhello\r\n",
+		"no number":      "set k 1 0\r\nhello\r\n",
+		"not a number":   "set k x 0 5\r\nhello\r\n",
+		"not a length":   "set k 0 0 x\r\nhello\r\n",
+		"nul in key":     "set k\x00 0 0 5\r\nhello\r\n",
+		"long key":       "set " + strings.Repeat("k", 250) + " 0 0 5\r\nhello\r\n",
+		"longer key":     "set " + strings.Repeat("k", 251) + " 0 0 5\r\nhello\r\n",
+		"noreply":        "set k 1 0 5 noreply\r\nhello\r\n",
+		"expires":        "set k 1 100 5\r\nhello\r\n",
+		"in the past":    "set k 1 2592001 5\r\nhello\r\n",
+		"CR in value":    "set k 1 0 5\r\nhe\r\no\r\n",
+		"eight-byte key": "set kkkkkkkk 1 0 5\r\nhello\r\n",
+	} {
+		ask(name, text)
+	}
+	// Cut or lengthened by a byte, it is not a set with its value and nothing else.
+	whole := "set k 7 0 5\r\nhello\r\n"
+	for n := range whole {
+		if quickSet([]byte(whole[:n]), new(setLine)) {
+			t.Errorf("%q is taken", whole[:n])
+		}
+	}
+	var l setLine
+	if quickSet([]byte(whole+"x"), &l) || !quickSet([]byte(whole), &l) || string(l.key) != "k" || string(l.value) != "hello" || l.flags != 7 || l.exp != 0 {
+		t.Errorf("%+v", l)
+	}
+}
+
+// FuzzQuickSet: what quickSet takes, the words of the line say.
+func FuzzQuickSet(f *testing.F) {
+	f.Add([]byte("set k 7 0 5\r\nhello\r\n"))
+	f.Add([]byte("set k 999999999 123456789 0\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		var s setLine
+		if !quickSet(p[:len(p):len(p)], &s) {
+			return
+		}
+		if want := fmt.Sprintf("set %s %%s %%s %%s\r\n%s\r\n", s.key, s.value); len(s.key) > maxKey || bytes.ContainsAny(s.key, " \r\n\x00") || len(want) > len(p)+6 {
+			t.Fatalf("%q: %+v", p, s)
+		}
+		w := strings.Split(string(p[:len(p)-len(s.value)-4]), " ")
+		if len(w) != 5 || w[1] != string(s.key) || fmt.Sprint(s.flags) != trimZeros(w[2]) || fmt.Sprint(s.exp) != trimZeros(w[3]) || fmt.Sprint(len(s.value)) != trimZeros(w[4]) {
+			t.Fatalf("%q: %+v", p, s)
+		}
+	})
+}
+
+func trimZeros(s string) string {
+	if t := strings.TrimLeft(s, "0"); t != "" {
+		return t
+	}
+	return "0"
+}

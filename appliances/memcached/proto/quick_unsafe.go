@@ -52,21 +52,22 @@ func quickKey(in []byte) []byte {
 	// No byte up to ' ', eight at a time. The last eight end with the key, and
 	// what they have of the bytes in front of it is made to look harmless.
 	for ; n > 8; n -= 8 {
-		if blank(load64(p, end-n)) {
+		if blanks(load64(p, end-n)) != 0 {
 			return nil
 		}
 	}
-	if blank(load64(p, end-8) | (1<<(uint(64-8*n)&63) - 1)) {
+	if blanks(load64(p, end-8)|(1<<(uint(64-8*n)&63)-1)) != 0 {
 		return nil
 	}
 	return unsafe.Slice((*byte)(unsafe.Add(p, start)), end-start)
 }
 
-// blank reports whether a byte of w is ' ' or a control character: subtracting
-// 0x21 from each borrows from the top bit of those that are less and had it clear.
-func blank(w uint64) bool {
+// blanks has the top bit of the first byte of w set that is ' ' or a control
+// character, and perhaps of later ones; it is 0 where there is none. Subtracting
+// 0x21 borrows from the top bit of a byte that is less and had it clear.
+func blanks(w uint64) uint64 {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	return (w-(' '+1)*ones)&^w&tops != 0
+	return (w - (' '+1)*ones) &^ w & tops
 }
 
 // quickSlack is what a reply with an item is longer than its key and its value
@@ -85,8 +86,7 @@ func (d *Datagram) quickGet(key, out []byte) (size int, it store.Item, found boo
 	}
 	room := min(len(out), MaxDatagram, d.budget)
 	p := unsafe.Pointer(unsafe.SliceData(out))
-	// Request id, sequence number 0 of 1.
-	header := uint64(bits.ReverseBytes16(d.id)) | 1<<40
+	header := d.quickHeader()
 	if !found {
 		const n = FrameHeader + 8
 		if room < n {
@@ -104,6 +104,10 @@ func (d *Datagram) quickGet(key, out []byte) (size int, it store.Item, found boo
 	put64(p, header)
 	return FrameHeader + quickItem(unsafe.Add(p, FrameHeader), k, v, it.Flags()), it, true
 }
+
+// quickHeader is the frame header of a reply of one datagram: request id, sequence
+// number 0 of 1.
+func (d *Datagram) quickHeader() uint64 { return uint64(bits.ReverseBytes16(d.id)) | 1<<40 }
 
 // quickItem writes the reply to a get that found key k with the value v, which has
 // "\r\n" after it, to p, and returns its size. There is room for it and 8 bytes.

@@ -23,7 +23,6 @@ func (sh *shard) alloc(key []byte, nbytes int, cflags, deadline, state uint32) *
 	it.lnext, it.lprev = 0, 0
 	it.nbytes, it.cflags = uint32(nbytes), cflags
 	it.nkey, it.cls, it.hcls = uint8(len(key)), uint8(c), uint8(hc)
-	// Nobody else can reach the item, but the words are atomic ever after.
 	initItem(it, deadline, state)
 	copy(it.key(), key)
 	if state&stChunked != 0 && !sh.allocPieces(it) {

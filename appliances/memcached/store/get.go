@@ -110,7 +110,18 @@ func (w *Worker) find(key []byte) *item {
 	w.enter()
 	s := w.s
 	h := s.key.sum(key)
-	it := s.lookup(h, key)
+	// lookup, for a table that does not grow.
+	sh := s.shard(h)
+	t := sh.tab.Load()
+	var it *item
+	if t.old.Load() == nil {
+		it = t.bucket(h&t.mask).find(&s.arena, h, key)
+		if it == nil && sh.tab.Load() != t {
+			it = s.lookup(h, key)
+		}
+	} else {
+		it = s.lookup(h, key)
+	}
 	if it == nil {
 		w.count.misses.Add(1)
 		return nil

@@ -104,10 +104,12 @@ func (it *item) chunked() bool       { return it.loadState()&stChunked != 0 }
 func (it *item) pins() uint32        { return it.loadState() / stPin }
 func (it *item) lru() lruID          { return lruID(it.loadState() & stLRUMask >> stLRUShift) }
 
-// setLRU may run beside readers' setState, so it never writes the whole word.
+// setLRU may run beside readers' setState, so it never writes the whole word. The
+// bits of the list are shard.mu's, so that adding the difference sets them.
 func (it *item) setLRU(l lruID) {
-	it.clearState(stLRUMask)
-	it.setState(uint32(l) << stLRUShift)
+	if d := uint32(l)<<stLRUShift - it.loadState()&stLRUMask; d != 0 {
+		atomic.AddUint32(&it.state, d)
+	}
 }
 
 // isKey compares without reading past either: keys are short, so that a call of
@@ -130,13 +132,12 @@ func (it *item) isKey(key []byte) bool {
 	return load64(p, last) == load64(q, last)
 }
 
-// initItem sets the atomic words of a fresh item.
+// initItem sets the atomic words of a fresh item. Plain stores do: whoever held
+// what the chunk was before has left (epoch.go), and whoever finds what it becomes
+// loads it from the table after the atomic store that puts it there.
 func initItem(it *item, deadline, state uint32) {
-	atomic.StoreUint64(&it.hnext, 0)
-	atomic.StoreUint64(&it.cas, 0)
-	atomic.StoreUint32(&it.exptime, deadline)
-	atomic.StoreUint32(&it.time, 0)
-	atomic.StoreUint32(&it.state, state)
+	it.hnext, it.cas = 0, 0
+	it.exptime, it.time, it.state = deadline, 0, state
 }
 
 // The layout that item promises; wrong offsets would be silent corruption.

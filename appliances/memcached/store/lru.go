@@ -80,9 +80,9 @@ func (sh *shard) moveLRU(it *item, l lruID) {
 }
 
 // pull moves the tail of HOT or WARM on if it is active, if the list is longer
-// than limit bytes or if the tail is older than maxAge seconds. It reports
-// whether it moved one. Caller must hold sh.mu.
-func (sh *shard) pull(c int, l lruID, limit int, maxAge uint32) bool {
+// than limit bytes or if the tail is older than the tail of COLD is, times factor.
+// It reports whether it moved one. Caller must hold sh.mu.
+func (sh *shard) pull(c int, l lruID, limit int, factor float64) bool {
 	cl := &sh.classes[c]
 	li := &cl.lru[l]
 	if li.tail == 0 {
@@ -104,7 +104,7 @@ func (sh *shard) pull(c int, l lruID, limit int, maxAge uint32) bool {
 		sh.moveLRU(it, lruWarm)
 		return true
 	}
-	if li.bytes > limit || now-it.lastAccess() > maxAge {
+	if li.bytes > limit || now-it.lastAccess() > sh.maxAge(cl, now, factor) {
 		cl.st.MovesToCold++
 		sh.moveLRU(it, lruCold)
 		return true
@@ -112,23 +112,30 @@ func (sh *shard) pull(c int, l lruID, limit int, maxAge uint32) bool {
 	return false
 }
 
+// maxAge is the age in seconds of the tail of COLD, times factor; 0 without one.
+func (sh *shard) maxAge(cl *class, now uint32, factor float64) uint32 {
+	t := cl.lru[lruCold].tail
+	if t == 0 {
+		return 0
+	}
+	return uint32(float64(now-sh.s.arena.item(t).lastAccess()) * factor)
+}
+
 // balance keeps HOT and WARM of class c within their shares and ages, with at
 // most n moves each. Caller must hold sh.mu.
 func (sh *shard) balance(c, n int) {
 	s, cl := sh.s, &sh.classes[c]
 	total := cl.bytes()
-	age := func(factor float64) uint32 {
-		t := cl.lru[lruCold].tail
-		if t == 0 {
-			return 0
-		}
-		return uint32(float64(s.rel.Load()-s.arena.item(t).lastAccess()) * factor)
-	}
-	hot, warm := total*int(s.hotPct.Load())/100, total*int(s.warmPct.Load())/100
 	f := s.factors.Load()
-	for i := 0; i < n && sh.pull(c, lruHot, hot, age(f.hot)); i++ {
+	if cl.lru[lruHot].tail != 0 {
+		limit := total * int(s.hotPct.Load()) / 100
+		for i := 0; i < n && sh.pull(c, lruHot, limit, f.hot); i++ {
+		}
 	}
-	for i := 0; i < n && sh.pull(c, lruWarm, warm, age(f.warm)); i++ {
+	if cl.lru[lruWarm].tail != 0 {
+		limit := total * int(s.warmPct.Load()) / 100
+		for i := 0; i < n && sh.pull(c, lruWarm, limit, f.warm); i++ {
+		}
 	}
 }
 

@@ -43,9 +43,8 @@ type oldTable struct {
 func (sh *shard) link(h uint64, it, old *item) {
 	s := sh.s
 	it.kind = chunkLinked
-	atomic.StoreUint64(&it.cas, s.cas.Add(1))
 	now := s.rel.Load()
-	atomic.StoreUint32(&it.time, now)
+	it.cas, it.time = s.cas.Add(1), now // nobody has found it yet: see initItem
 	l := lruHot
 	if exp := it.expires(); exp != 0 {
 		sh.ttl++

@@ -135,10 +135,15 @@ func (w *Worker) Store(mode Mode, key []byte, cflags, deadline uint32, value []b
 	it, st := sh.begin(key, cflags, deadline, len(value), false)
 	var c uint64
 	if it != nil {
-		var wr writer
-		wr.init(&s.arena, it)
-		wr.write(value)
-		wr.write(crlf)
+		if it.state&stChunked == 0 {
+			v := it.value()
+			v[copy(v, value)], v[len(v)-1] = '\r', '\n'
+		} else {
+			var wr writer
+			wr.init(&s.arena, it)
+			wr.write(value)
+			wr.write(crlf)
+		}
 		st, c = sh.commit(h, it, mode, cas)
 	}
 	sh.mu.Unlock()
