@@ -29,6 +29,9 @@ type Host interface {
 	// Lookup finds the addresses of a name; literal addresses are their own.
 	Lookup(ctx context.Context, name string) ([]netip.Addr, error)
 
+	// Missing names the options of o that this host leaves out, "" for none.
+	Missing(o Socket) string
+
 	NumCPU() int
 	// CPUTime is the processor time used so far.
 	CPUTime() (user, system time.Duration)
@@ -43,7 +46,7 @@ type Host interface {
 }
 
 // Socket holds what a user can ask of a socket. What a host cannot do it leaves
-// out; Missing says what that is.
+// out; Host.Missing says what that is.
 type Socket struct {
 	Window     int    // size of the send and of the receive buffer, bytes; 0: the host's
 	MSS        int    // largest TCP segment, bytes; 0: the path's

@@ -330,6 +330,12 @@ func TestCounters(t *testing.T) {
 	if !found {
 		t.Errorf("no frames: %v", n)
 	}
+	if got := p.a.Missing(Socket{MSS: 1000, Congestion: "bbr"}); got != "the segment size, congestion control bbr" {
+		t.Errorf("missing: %q", got)
+	}
+	if got := p.a.Missing(Socket{Window: 1, NoDelay: true, TOS: 1, Congestion: "cubic"}) + (Hosted{}).Missing(Socket{MSS: 1}); got != "" {
+		t.Errorf("missing: %q", got)
+	}
 	if (Hosted{}).Counters() != nil {
 		t.Error("a process counts frames")
 	}

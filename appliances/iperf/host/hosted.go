@@ -276,6 +276,9 @@ func (Hosted) Lookup(ctx context.Context, name string) ([]netip.Addr, error) {
 	return as, err
 }
 
+// Missing is nothing: what Linux refuses is an error.
+func (Hosted) Missing(Socket) string { return "" }
+
 // NumCPU is GOMAXPROCS.
 func (Hosted) NumCPU() int { return runtime.GOMAXPROCS(0) }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -207,6 +208,19 @@ func (p *stackPacket) Drops() uint64 {
 // Lookup asks the name servers that the stack knows.
 func (h *Stack) Lookup(ctx context.Context, name string) ([]netip.Addr, error) {
 	return h.net.Lookup(ctx, name)
+}
+
+// Missing is the MSS of our own segments, which follows the path alone, and any
+// congestion control but the one that there is.
+func (h *Stack) Missing(o Socket) string {
+	var out []string
+	if o.MSS > 0 {
+		out = append(out, "the segment size")
+	}
+	if o.Congestion != "" && o.Congestion != h.Congestion() {
+		out = append(out, "congestion control "+o.Congestion)
+	}
+	return strings.Join(out, ", ")
 }
 
 // NumCPU is the number of processors.

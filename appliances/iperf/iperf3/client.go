@@ -120,6 +120,7 @@ func (c *Client) connect(ctx context.Context) error {
 	if err := c.Params.check(); err != nil {
 		return err
 	}
+	missing(c.Host, c.socket(), c.out)
 	c.cookie = newCookie()
 	_, err = c.c.Write(c.cookie[:])
 	return err

@@ -287,3 +287,20 @@ func TestOverTime(t *testing.T) {
 	io.Copy(io.Discard, c)
 	r.out.wait(t, "did not end the test in time")
 }
+
+// modest is a host that leaves something out.
+type modest struct{ host.Host }
+
+func (modest) Missing(host.Socket) string { return "the segment size" }
+
+func TestWarnings(t *testing.T) {
+	r := serve(t, func(s *Server) { s.Host, s.Verbose = modest{s.Host}, true })
+	for _, asJSON := range []bool{false, true} {
+		c, out := r.client(Params{Bytes: 1000})
+		c.Host, c.JSON = modest{c.Host}, asJSON
+		if err := c.Run(context.Background()); err != nil || !strings.Contains(out.String(), "this host does not set the segment size") {
+			t.Errorf("%v\n%s", err, out.String())
+		}
+	}
+	r.out.wait(t, "warning: this host does not set the segment size")
+}

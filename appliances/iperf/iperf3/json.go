@@ -37,6 +37,7 @@ type document struct {
 	End        endDoc          `json:"end"`
 	ServerText string          `json:"server_output_text,omitempty"`
 	ServerJSON json.RawMessage `json:"server_output_json,omitempty"`
+	Warnings   []string        `json:"warnings,omitempty"`
 	Error      string          `json:"error,omitempty"`
 }
 
@@ -358,6 +359,8 @@ func (r *jsonReport) whole(sent, received *sampleDoc) *sampleDoc {
 	}
 	return &d
 }
+
+func (r *jsonReport) warn(s string) { r.doc.Warnings = append(r.doc.Warnings, s) }
 
 func (r *jsonReport) fail(err error) {
 	if r.doc.Error == "" {

@@ -61,6 +61,13 @@ type greeting struct {
 	Streams []endpoints
 }
 
+// missing warns of what the host leaves out of o.
+func missing(h host.Host, o host.Socket, out reporter) {
+	if m := h.Missing(o); m != "" {
+		out.warn("this host does not set " + m)
+	}
+}
+
 type endpoints struct {
 	ID            int
 	Sender        bool
@@ -73,6 +80,7 @@ type reporter interface {
 	connecting(host string, port uint16)
 	accepted(peer netip.AddrPort)
 	start(g *greeting)
+	warn(text string)
 	interval(iv *interval)
 	end(e *ending)
 	fail(err error)

@@ -470,6 +470,9 @@ func (n *session) greet() {
 	}
 	g.Streams = n.t.endpoints()
 	n.out.start(g)
+	if n.s.Verbose {
+		missing(n.s.Host, n.socket, n.out)
+	}
 }
 
 func (t *test) endpoints() (out []endpoints) {

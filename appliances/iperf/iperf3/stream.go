@@ -158,13 +158,13 @@ func (s *stream) close() {
 
 // sendTCP writes blocks out of the test's one buffer.
 func (s *stream) sendTCP() error {
-	pacer := s.t.pacer()
+	pacing := s.t.pacing()
 	for {
 		n := s.t.claim(s.t.p.Block)
 		if n == 0 {
 			return nil
 		}
-		if !s.t.wait(pacer, n) {
+		if !pacing.wait(n) {
 			return nil
 		}
 		k, err := s.tcp.Write(s.t.block[:n])

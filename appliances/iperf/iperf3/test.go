@@ -89,32 +89,39 @@ func (t *test) claim(n int) int {
 	return int(min(int64(n), left))
 }
 
-// pacer is a sender's.
-func (t *test) pacer() *pace.Pacer {
-	return pace.New(t.p.Bitrate, t.p.Burst, t.p.PacingTimer, time.Now())
+// pacing is a sender's: when the next block is due, and the waiting for it.
+type pacing struct {
+	t     *test
+	p     *pace.Pacer
+	timer *time.Timer
 }
 
-// wait holds a sender back until n octets are due; false: the test is over.
-func (t *test) wait(p *pace.Pacer, n int) bool {
+func (t *test) pacing() *pacing {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return &pacing{t, pace.New(t.p.Bitrate, t.p.Burst, t.p.PacingTimer, time.Now()), timer}
+}
+
+// wait holds the sender back until n octets are due; false: the test is over.
+func (p *pacing) wait(n int) bool {
 	for {
-		d := p.Due(n, time.Now())
+		d := p.p.Due(n, time.Now())
 		if d <= 0 {
 			return true
 		}
-		if !t.sleep(d) {
+		if !p.sleep(d) {
 			return false
 		}
 	}
 }
 
 // sleep is time.Sleep that the end of the test cuts short: false.
-func (t *test) sleep(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+func (p *pacing) sleep(d time.Duration) bool {
+	p.timer.Reset(d)
 	select {
-	case <-timer.C:
+	case <-p.timer.C:
 		return true
-	case <-t.stop:
+	case <-p.t.stop:
 		return false
 	}
 }

@@ -321,6 +321,8 @@ func (r *text) endLine(id string, sender bool, s *Sample, p *pair, who string) {
 	}
 }
 
+func (r *text) warn(s string) { r.printf("warning: %s\n", s) }
+
 func (r *text) fail(err error) { r.printf("iperf3: error - %v\n", err) }
 
 func (r *text) output() (string, []byte) { return r.kept.String(), nil }

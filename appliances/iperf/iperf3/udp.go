@@ -71,13 +71,13 @@ func (s *stream) sendUDP() error {
 	for i := range bufs {
 		bufs[i] = append([]byte(nil), t.block[:t.p.Block]...)
 	}
-	pacer := t.pacer()
+	pacing := t.pacing()
 	number := uint64(0)
 	for {
 		if t.claim(t.p.Block) == 0 {
 			return nil
 		}
-		if !t.wait(pacer, t.p.Block) {
+		if !pacing.wait(t.p.Block) {
 			return nil
 		}
 		now := time.Now()
@@ -87,7 +87,7 @@ func (s *stream) sendUDP() error {
 			b := bufs[len(batch)]
 			putHeader(b, now, number, t.p.UDP64)
 			batch = append(batch, b)
-			if len(batch) == n || pacer.Due(t.p.Block, now) > 0 {
+			if len(batch) == n || pacing.p.Due(t.p.Block, now) > 0 {
 				break
 			}
 			if t.claim(t.p.Block) == 0 {
@@ -101,7 +101,7 @@ func (s *stream) sendUDP() error {
 			if err != nil {
 				return err
 			}
-			if rest = rest[k:]; k == 0 && !t.sleep(noRoomWait) {
+			if rest = rest[k:]; k == 0 && !pacing.sleep(noRoomWait) {
 				return nil
 			}
 		}

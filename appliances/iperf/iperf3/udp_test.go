@@ -123,3 +123,24 @@ func FuzzReceiver(f *testing.F) {
 		}
 	})
 }
+
+// sendUDP and sendTCP, block by block.
+func TestSendersAllocateNothing(t *testing.T) {
+	ts := newTest(nil, Params{Protocol: UDP, Block: 100, Bitrate: 1e9, PacingTimer: time.Microsecond}, true, nil)
+	p := ts.pacing()
+	b := make([]byte, 100)
+	n := uint64(0)
+	if got := testing.AllocsPerRun(200, func() {
+		n++
+		if ts.claim(100) == 0 || !p.wait(100) || !p.sleep(time.Microsecond) {
+			t.Fatal("the test is over")
+		}
+		putHeader(b, time.Now(), n, false)
+	}); got != 0 {
+		t.Errorf("%v allocations", got)
+	}
+	ts.haltAll()
+	if p.sleep(time.Hour) {
+		t.Error("sleeps beyond the end")
+	}
+}
