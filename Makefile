@@ -85,6 +85,13 @@ bench: go deps ## Linux guest against OSv guest: the main job; ends with a table
 net-bench: go ## ns per packet of the hot paths of the stack, in benchstat's format
 	go test -run '^$$' -bench . -benchmem -count 5 ./kernel/net/... ./kernel/drivers/... ./kernel/pkt
 
+.PHONY: pgo
+pgo: go ## make memcached's compiler profile anew from the hosted benchmarks of the whole path
+	@mkdir -p build
+	go test -run '^$$' -bench Path/UDP -benchtime 6s -cpuprofile build/udp.prof -o build/path.test ./appliances/memcached/server
+	go test -run '^$$' -bench Path/TCP -benchtime 2s -cpuprofile build/tcp.prof -o build/path.test ./appliances/memcached/server
+	go tool pprof -proto build/udp.prof build/tcp.prof > appliances/memcached/default.pgo
+
 .PHONY: publish
 publish: go ## results/site: an index over the runs under results/
 	go run ./harness/cmd/bench publish

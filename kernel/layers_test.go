@@ -222,6 +222,11 @@ func violations(pkgs []pkg) (out []string) {
 
 // forbidden returns why a package may not import another, "" if it may.
 func forbidden(from, imported string, test bool) string {
+	// The test that measures an appliance's whole path plays the platform: it joins
+	// a driver on a fake card with the stack itself.
+	if path := strings.TrimPrefix(imported, module+"/"); test && in(from, "appliances") && (in(path, "kernel/drivers") || path == "kernel/irq") {
+		return ""
+	}
 	l := layerOf(from)
 	to, ours := strings.CutPrefix(imported, module+"/")
 	if !ours {
@@ -280,7 +285,7 @@ func forbiddenOutside(from, imported string, test bool) string {
 }
 
 func TestLayers(t *testing.T) {
-	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports,TestImports,XTestImports,Error", "./...")
+	cmd := exec.Command("go", "list", "-e", "-pgo=off", "-json=ImportPath,Imports,TestImports,XTestImports,Error", "./...")
 	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
 	var out, errs bytes.Buffer
