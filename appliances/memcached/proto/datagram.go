@@ -41,6 +41,8 @@ type Datagram struct {
 	seq     uint16
 	total   uint16
 	budget  int // reply bytes that the request earns, if replies are capped
+
+	quick bool // text is spoken and replies are not capped: see quickGet
 }
 
 // NewDatagram makes the state of one receive queue, number id.
@@ -48,6 +50,7 @@ func NewDatagram(s *Server, id int) *Datagram {
 	d := &Datagram{}
 	d.c.Init(s, id)
 	d.c.udp = true
+	d.quick = s.Protocol != Binary && s.UDPFactor == 0
 	return d
 }
 
@@ -59,52 +62,32 @@ func NewDatagram(s *Server, id int) *Datagram {
 // proven says that the sender's address is not forged, so that a long reply does
 // not hit someone else.
 func (d *Datagram) Handle(in, out []byte, proven bool) int {
-	if d.Pending() {
-		d.left, d.rest = nil, nil
+	if d.quick && !d.Pending() {
+		if n, done := d.quickly(in, out); done {
+			return n
+		}
 	}
+	d.left, d.rest = nil, nil
 	if len(in) <= FrameHeader || len(out) < FrameHeader+64 {
 		return 0
 	}
 	if binary.BigEndian.Uint16(in[4:]) != 1 {
 		return 0 // part of a longer request: dropped, as upstream does
 	}
+	d.start(in, proven)
+	d.scratch = append(d.scratch[:0], in[FrameHeader:]...)
+	d.rest = d.scratch
+	return d.next(out)
+}
+
+// start takes note of a request.
+func (d *Datagram) start(in []byte, proven bool) {
 	d.id = binary.BigEndian.Uint16(in)
 	d.budget = 1 << 62
 	if f := d.c.srv.UDPFactor; f > 0 && !proven {
 		d.budget = f * len(in)
 	}
 	d.c.w.Count(countBytesRead, uint64(len(in)))
-	if d.c.srv.Protocol != Binary {
-		if n, done := d.quick(in, out); done {
-			return n
-		}
-	}
-	d.scratch = append(d.scratch[:0], in[FrameHeader:]...)
-	d.rest = d.scratch
-	return d.next(out)
-}
-
-// quick answers the plainest gets and sets and reports false for all else. A get
-// reads its key before it writes, from the item, and a set has stored before it
-// answers, so that nothing has to move out of the way where out is in.
-func (d *Datagram) quick(in, out []byte) (n int, done bool) {
-	if key := quickKey(in); key != nil {
-		n, it, found := d.quickGet(key, out)
-		if n == 0 {
-			d.begin(out)
-			d.c.getFound(it, found, &d.out)
-			d.c.w.Leave()
-			return d.finish(out), true
-		}
-		d.c.w.Leave()
-		d.c.w.Count(countBytesWritten, uint64(n))
-		return n, true
-	}
-	var set setLine
-	if quickSet(in[FrameHeader:], &set) {
-		return d.quickStore(&set, out), true
-	}
-	return 0, false
 }
 
 // Pending reports whether More would do something.

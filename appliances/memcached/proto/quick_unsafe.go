@@ -3,14 +3,13 @@ package proto
 import (
 	"math/bits"
 	"unsafe"
-
-	"osv/appliances/memcached/store"
 )
 
 // The datagram that most clients send most of the time is a get of one key. It is
 // answered without the machinery of commands and buffers, and with one check for
 // room instead of one for each piece; whatever does not look like that, or may not
-// fit, takes the general way, with the same reply.
+// fit, takes the general way, with the same reply. Texts are moved as words of
+// eight bytes, little-endian like all machines that this runs on.
 
 func load64(p unsafe.Pointer, off int) uint64 { return *(*uint64)(unsafe.Add(p, off)) }
 
@@ -19,7 +18,8 @@ func put16(p unsafe.Pointer, v uint16) unsafe.Pointer {
 	return unsafe.Add(p, 2)
 }
 
-func put32(p unsafe.Pointer, v uint32) { *(*uint32)(p) = v }
+func at(p unsafe.Pointer, i int) byte { return *(*byte)(unsafe.Add(p, i)) }
+
 func put64(p unsafe.Pointer, v uint64) { *(*uint64)(p) = v }
 
 // Texts as little-endian words.
@@ -30,19 +30,39 @@ const (
 	wordCRLF  = '\r' | '\n'<<8
 )
 
-// quickKey returns the key of the datagram in, which has a frame header, if it is
-// a get of one key and nothing else; else nil.
-func quickKey(in []byte) []byte {
-	const start = FrameHeader + 4
-	if len(in) < start+2 {
-		return nil
+// quickly answers the plainest gets and sets into out and reports false for all
+// else. A get reads its key before it writes, from the item, and a set has stored
+// before it answers, so that nothing has to move out of the way where out is the
+// memory that in is in.
+func (d *Datagram) quickly(in, out []byte) (n int, done bool) {
+	const least = FrameHeader + len("get k\n")
+	if len(in) < least || len(out) < FrameHeader+64 {
+		return 0, false
 	}
 	p := unsafe.Pointer(unsafe.SliceData(in))
-	end := len(in) - 1
-	if *(*uint32)(unsafe.Add(p, FrameHeader)) != wordGet || *(*byte)(unsafe.Add(p, end)) != '\n' {
+	header := load64(p, 0)
+	if uint16(header>>32) != 1<<8 { // of one datagram
+		return 0, false
+	}
+	if key := quickKey(p, len(in)); key != nil {
+		return d.quickGet(header, key, in, out), true
+	}
+	var set setLine
+	if quickSet(in[FrameHeader:], &set) {
+		return d.quickStore(header, &set, in, out), true
+	}
+	return 0, false
+}
+
+// quickKey returns the key of the datagram of size bytes at p, if it is a get of
+// one key and nothing else; else nil. It is no shorter than such a get.
+func quickKey(p unsafe.Pointer, size int) []byte {
+	const start = FrameHeader + 4
+	end := size - 1
+	if *(*uint32)(unsafe.Add(p, FrameHeader)) != wordGet || at(p, end) != '\n' {
 		return nil
 	}
-	if *(*byte)(unsafe.Add(p, end-1)) == '\r' {
+	if at(p, end-1) == '\r' {
 		end--
 	}
 	n := end - start
@@ -74,40 +94,39 @@ func blanks(w uint64) uint64 {
 // with "\r\n", at most, and how far beyond its end quickItem writes.
 const quickSlack = FrameHeader + len("VALUE ") + len(" 4294967295 1048576\r\n") + len(rEnd) + 8
 
-// quickGet answers a get of key into out, which may be the memory that key is in.
-// The reply's size is 0 where it may not fit a datagram, or the budget; the item
-// found, if any, is then the caller's to send.
-func (d *Datagram) quickGet(key, out []byte) (size int, it store.Item, found bool) {
+// quickGet answers a get of key into out.
+func (d *Datagram) quickGet(header uint64, key, in, out []byte) int {
 	c := &d.c
-	c.lastCmd = c.srv.Store.Now()
-	it, found = c.w.Get(key)
+	it, found := c.w.Get(key)
 	if c.srv.Detail.on.Load() {
 		c.srv.Detail.get(key, found)
 	}
-	room := min(len(out), MaxDatagram, d.budget)
 	p := unsafe.Pointer(unsafe.SliceData(out))
-	header := d.quickHeader()
-	if !found {
-		const n = FrameHeader + 8
-		if room < n {
-			return 0, it, false
+	n := FrameHeader + len(rEnd)
+	if found {
+		v, k := it.Value(), it.Key()
+		if v == nil || quickSlack+len(k)+len(v) > min(len(out), MaxDatagram) {
+			// It may not fit.
+			d.start(in, false)
+			d.begin(out)
+			c.getFound(it, found, &d.out)
+			c.w.Leave()
+			return d.finish(out)
 		}
-		put64(p, header)
+		n = FrameHeader + quickItem(unsafe.Add(p, FrameHeader), k, v, it.Flags())
+	} else {
 		put64(unsafe.Add(p, FrameHeader), wordEnd)
-		return FrameHeader + len(rEnd), it, false
 	}
-	v := it.Value()
-	k := it.Key()
-	if v == nil || quickSlack+len(k)+len(v) > room {
-		return 0, it, true
-	}
-	put64(p, header)
-	return FrameHeader + quickItem(unsafe.Add(p, FrameHeader), k, v, it.Flags()), it, true
+	c.w.Leave()
+	put64(p, quickHeader(header))
+	c.w.Count(countBytesRead, uint64(len(in)))
+	c.w.Count(countBytesWritten, uint64(n))
+	return n
 }
 
-// quickHeader is the frame header of a reply of one datagram: request id, sequence
-// number 0 of 1.
-func (d *Datagram) quickHeader() uint64 { return uint64(bits.ReverseBytes16(d.id)) | 1<<40 }
+// quickHeader is the frame header of a reply of one datagram to the request with
+// the header given: its id, sequence number 0 of 1.
+func quickHeader(request uint64) uint64 { return request&0xffff | 1<<40 }
 
 // quickItem writes the reply to a get that found key k with the value v, which has
 // "\r\n" after it, to p, and returns its size. There is room for it and 8 bytes.
@@ -137,20 +156,26 @@ func quickItem(p unsafe.Pointer, k, v []byte, flags uint32) int {
 }
 
 // putSpaceNumber writes a space and v in decimal to p, and returns where that
-// ends. Up to 3 bytes behind are written too.
+// ends. Up to 6 bytes behind are written too.
 func putSpaceNumber(p unsafe.Pointer, v uint32) unsafe.Pointer {
-	*(*byte)(p) = ' '
-	p = unsafe.Add(p, 1)
+	if v < 10 {
+		return put16(p, ' '|uint16('0'+v)<<8)
+	}
 	if v >= 10000 {
-		const most = len("4294967295")
-		b := appendUint(unsafe.Slice((*byte)(p), most)[:0], uint64(v))
-		return unsafe.Add(p, len(b))
+		return putLongNumber(p, v)
 	}
 	w := uint32(twoDigits[v/100]) | uint32(twoDigits[v%100])<<16
-	// Zeros in front go, but for the last digit.
-	z := bits.TrailingZeros32(w&0x0f0f0f0f|1<<31) &^ 7
-	put32(p, w>>z)
-	return unsafe.Add(p, 4-z/8)
+	// Zeros in front go.
+	z := bits.TrailingZeros32(w&0x0f0f0f0f) & 0x18
+	put64(p, ' '|uint64(w>>z)<<8)
+	return unsafe.Add(p, 5-z>>3)
+}
+
+//go:noinline
+func putLongNumber(p unsafe.Pointer, v uint32) unsafe.Pointer {
+	const most = len(" 4294967295")
+	b := append(unsafe.Slice((*byte)(p), most)[:0], ' ')
+	return unsafe.Add(p, len(appendUint(b, uint64(v))))
 }
 
 // twoDigits are the numbers to 99 in two digits, little-endian.

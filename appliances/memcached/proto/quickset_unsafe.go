@@ -70,8 +70,6 @@ func quickSet(p []byte, s *setLine) bool {
 	return true
 }
 
-func at(p unsafe.Pointer, i int) byte { return *(*byte)(unsafe.Add(p, i)) }
-
 // plainNumber reads digits from p+i on, not beyond end, and returns where they
 // begin and stop. The number is right if plain says so.
 func plainNumber(p unsafe.Pointer, i, end int) (v uint32, from, stop int) {
@@ -89,11 +87,10 @@ func plainNumber(p unsafe.Pointer, i, end int) (v uint32, from, stop int) {
 
 func plain(from, stop int) bool { return uint(stop-from-1) < 9 }
 
-// quickStore does what a quick set says and answers it into out, which may be
-// the memory that it was read from.
-func (d *Datagram) quickStore(s *setLine, out []byte) int {
+// quickStore does what a quick set says and answers it into out, which has room
+// for that and may be the memory of in.
+func (d *Datagram) quickStore(header uint64, s *setLine, in, out []byte) int {
 	c := &d.c
-	c.lastCmd = c.srv.Store.Now()
 	if c.srv.Detail.on.Load() {
 		c.srv.Detail.set(s.key)
 	}
@@ -102,17 +99,19 @@ func (d *Datagram) quickStore(s *setLine, out []byte) int {
 		deadline = c.srv.Store.Deadline(int64(s.exp))
 	}
 	st, _ := c.w.Store(modeSet, s.key, s.flags, deadline, s.value, 0)
-	const n = FrameHeader + len(rStored)
-	if st == store.OK && d.budget >= n && len(out) >= n {
-		p := unsafe.Pointer(unsafe.SliceData(out))
-		put64(p, d.quickHeader())
-		put64(unsafe.Add(p, FrameHeader), wordStored)
-		c.w.Count(countBytesWritten, uint64(n))
-		return n
+	if st != store.OK {
+		d.start(in, false)
+		c.noreply = false
+		c.set.mode, c.set.cas, c.set.isMeta = modeSet, 0, false
+		d.begin(out)
+		c.stored(st, s.key, &d.out)
+		return d.finish(out)
 	}
-	c.noreply = false
-	c.set.mode, c.set.cas, c.set.isMeta = modeSet, 0, false
-	d.begin(out)
-	c.stored(st, s.key, &d.out)
-	return d.finish(out)
+	const n = FrameHeader + len(rStored)
+	p := unsafe.Pointer(unsafe.SliceData(out))
+	put64(p, quickHeader(header))
+	put64(unsafe.Add(p, FrameHeader), wordStored)
+	c.w.Count(countBytesRead, uint64(len(in)))
+	c.w.Count(countBytesWritten, uint64(n))
+	return n
 }

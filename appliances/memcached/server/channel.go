@@ -85,7 +85,9 @@ func (h *udpHandler) handler() stack.UDPHandler {
 			d = h.state(ctx)
 		}
 		proven := h.s.proven.on && h.s.proven.has(ctx.Source().Addr())
-		n := d.Handle(payload, ctx.Room(), proven)
+		// What ctx.Room would say.
+		room := payload[:min(ctx.MaxReply(), cap(payload))]
+		n := d.Handle(payload, room, proven)
 		if n == 0 {
 			return
 		}

@@ -16,7 +16,8 @@ var be = binary.BigEndian
 
 // UDPHandler takes one UDP datagram in the receive loop: run to completion.
 //
-// payload is the datagram's data, in the frame itself. b is the whole frame; it
+// payload is the datagram's data, in the frame itself, and the front of ctx.Room;
+// its capacity is what the buffer has. b is the whole frame; it
 // stays the loop's, which puts it back when the handler returns, unless the
 // handler passed it to ctx.ReplyInPlace or took it with ctx.Take. Destination
 // address and port are those of the bind, the source is a valid unicast address
@@ -37,6 +38,7 @@ type RxContext struct {
 	mtu   int // as now and addrs, of the time this batch was taken
 	now   int64
 	addrs *addrSet
+	good  uint32 // an IPv4 sender that was found good with addrs, 0 for none
 	meta  demux.Meta
 	frame []byte   // bytes of the frame at hand; of a datagram of IPv4 perhaps those of an earlier one
 	cur   *pkt.Buf // the frame, while it is the loop's
@@ -333,15 +335,21 @@ func (c *RxContext) AtEnd(e Ender) {
 
 // add puts a frame into the batch that goes out when this pass ends.
 func (c *RxContext) add(b *pkt.Buf) {
-	if len(c.tx) == cap(c.tx) {
-		if c.flushTx(); len(c.tx) == cap(c.tx) {
-			c.loop.drop(b, demux.TxFull)
-			return
-		}
+	if n := len(c.tx); n < cap(c.tx) {
+		c.tx = c.tx[:n+1]
+		c.tx[n] = b
+		return
 	}
-	n := len(c.tx)
-	c.tx = c.tx[:n+1]
-	c.tx[n] = b
+	c.addFull(b)
+}
+
+// addFull is add to a batch that is full.
+func (c *RxContext) addFull(b *pkt.Buf) {
+	if c.flushTx(); len(c.tx) == cap(c.tx) {
+		c.loop.drop(b, demux.TxFull)
+		return
+	}
+	c.tx = append(c.tx, b)
 }
 
 // flushTx sends the batch. What the ring does not take stays for the next pass.

@@ -82,8 +82,11 @@ func (l *rxLoop) run() {
 			continue
 		}
 		if idle < spin && spinMax > 0 || len(l.ctx.tx) > 0 && idle < maxTxRetry {
-			idle++
-			runtime.Gosched()
+			// The first look again is free; letting others run costs as much as a
+			// few requests.
+			if idle++; idle > 1 || len(l.ctx.tx) > 0 {
+				runtime.Gosched()
+			}
 			continue
 		}
 		l.ctx.dropTx()
@@ -111,7 +114,9 @@ func (l *rxLoop) pass() int {
 		return 0
 	}
 	l.ctx.now = l.ifc.stack.clock.Now()
-	l.ctx.addrs = l.ifc.addrs.Load()
+	if a := l.ifc.addrs.Load(); a != l.ctx.addrs {
+		l.ctx.addrs, l.ctx.good = a, 0
+	}
 	l.ctx.mtu = l.ifc.MTU()
 	for _, b := range l.batch[:n] {
 		l.one(b)
@@ -230,9 +235,16 @@ func (l *rxLoop) usual(b *pkt.Buf) bool {
 	b.L3, b.L4 = demux.UsualL3, demux.UsualL4
 	b.Tail = b.Head + m.End // without padding of the link
 	sink := l.ifc.stack.table.Lookup4(m)
-	if sink == nil || sink.Datagram == nil || m.SrcPort == 0 || b.Flags&(pkt.CsumValid|pkt.CsumPartial) == 0 || !c.addrs.source4(m.Src4) {
+	if sink == nil || sink.Datagram == nil || m.SrcPort == 0 || b.Flags&(pkt.CsumValid|pkt.CsumPartial) == 0 {
 		l.deliver(b, sink) // looks closer
 		return true
+	}
+	if m.Src4 != c.good {
+		if !c.addrs.source4(m.Src4) {
+			l.deliver(b, sink)
+			return true
+		}
+		c.good = m.Src4
 	}
 	l.fast++
 	c.cur = b
