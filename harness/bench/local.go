@@ -157,7 +157,7 @@ func (g *localGuest) Place(p design.Placement) ([]int, error) {
 
 func (g *localGuest) Probes() []string {
 	pid := g.cmd.Process.Pid
-	return []string{fmt.Sprintf("main=cpu:%d/%d", pid, pid)}
+	return []string{fmt.Sprintf("main=cpu:%d/%d", pid, pid), "steal=steal:"}
 }
 
 func (g *localGuest) Alive() error {
@@ -168,6 +168,12 @@ func (g *localGuest) Alive() error {
 		return nil
 	}
 }
+
+// Pause stops the process; a signal is enough, it has no clock of its own.
+func (g *localGuest) Pause() error { return g.cmd.Process.Signal(unix.SIGSTOP) }
+
+// Resume lets it run again.
+func (g *localGuest) Resume() error { return g.cmd.Process.Signal(unix.SIGCONT) }
 
 func (g *localGuest) Stop() error {
 	_ = g.cmd.Process.Kill()

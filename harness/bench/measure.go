@@ -83,6 +83,33 @@ func hostWait(r load.Result, p design.Placement) float64 {
 	return max(0, wait/1e9/seconds)
 }
 
+// maxSteal is the share of a window that the hypervisor under this host may take
+// from its cores before the window is measured once more.
+const maxSteal = 0.05
+
+// busyHost says what other work on the host took from a window, "" when that was
+// little.
+func busyHost(r load.Result, p design.Placement) string {
+	if w := hostWait(r, p); w > maxHostWait {
+		return fmt.Sprintf("the host kept the vCPU waiting %.0f %% of the time", w*100)
+	}
+	if s := steal(r); s > maxSteal {
+		return fmt.Sprintf("the host's own hypervisor took %.0f %% of its cores' time", s*100)
+	}
+	return ""
+}
+
+// steal is the share of all cores' time that the host was not given.
+func steal(r load.Result) float64 {
+	if s := r.Probes["seconds"]; s > 0 {
+		return r.Probes["steal"] / 1e9 / s / float64(runtime.NumCPU())
+	}
+	if r.Seconds <= 0 {
+		return 0
+	}
+	return r.Probes["steal"] / 1e9 / r.Seconds / float64(runtime.NumCPU())
+}
+
 // runHere runs a load in this process, on a thread of its own that may use the
 // given cores; the thread ends with the load.
 func runHere(ctx context.Context, spec load.Spec, opt drive.Options, cores []int) (load.Result, error) {
@@ -135,9 +162,13 @@ func Metrics(r load.Result, p design.Placement) map[string]float64 {
 	}
 	if r.Spec.Kind == load.Iperf {
 		put("bit_rate", r.BitRate)
+		if n := r.BitRate / 8 * r.Seconds; n > 0 && r.Spec.Warmup == 0 { // probes cover what -O omits, bytes do not
+			put("instructions_byte", r.Probes["insn"]/n)
+		}
 		return m
 	}
 	put("host_wait", hostWait(r, p))
+	put("host_steal", steal(r))
 	put("rate", r.Rate)
 	put("p50", float64(r.Latency.P50))
 	put("p99", float64(r.Latency.P99))

@@ -271,11 +271,18 @@ func (g *qemuGuest) Probes() []string {
 			kept = append(kept, p)
 		}
 	}
+	kept = append(kept, "steal=steal:")
 	if g.counter != nil {
 		kept = append(kept, g.counter.Probes("insn")...)
 	}
 	return kept
 }
+
+// Pause stops the vCPUs and the guest's clock with them.
+func (g *qemuGuest) Pause() error { return g.v.Pause() }
+
+// Resume lets the guest run again; it does not see that time has passed.
+func (g *qemuGuest) Resume() error { return g.v.Continue() }
 
 func (g *qemuGuest) Alive() error {
 	select {

@@ -40,15 +40,12 @@ type Runner struct {
 	CeilingTime time.Duration
 
 	j     *journal.Journal
-	done  map[doneKey]bool
+	done  map[design.Window]bool
 	fact  map[factKey]bool
 	loads map[string]design.Workload
 	tries map[int]int // attempts by boot index
-}
-
-type doneKey struct {
-	boot int
-	cell design.Cell
+	total int         // windows of the plan
+	again int         // windows that were repeated because the host was busy
 }
 
 type factKey struct {
@@ -59,16 +56,22 @@ type factKey struct {
 // Event is a step of progress.
 type Event struct {
 	Text  string
-	Done  int // steps done, of Total; a step is a cell
+	Done  int // windows done, of Total
 	Total int
-	// Left is the least time that the loads still to come take.
-	Left time.Duration
+	// Left and All are estimates of what is to come and of the whole run, by
+	// design.SeenCosts.
+	Left, All time.Duration
 	// Problem marks a failure that the run goes on after.
 	Problem bool
 }
 
 // maxTries is how often a boot, or a cell that lost requests, is tried.
 const maxTries = 3
+
+// maxAgain is the share of a run's windows that are repeated because the host was
+// busy; past it a busy window is kept as it is and listed in the report, so that a
+// busy host does not make a run endless.
+const maxAgain = 0.10
 
 // maxHostWait is the share of a window that other work on the host may keep the
 // vCPU waiting before the cell is measured once more (harness.md §5).
@@ -98,15 +101,12 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 		return r.ended(ctx, err)
 	}
 	failures := 0
-	for _, b := range r.Plan.Schedule() {
-		if r.bootDone(b) {
-			continue
-		}
-		ok, err := r.boot(ctx, b)
+	for _, g := range r.Plan.Groups() {
+		lost, err := r.group(ctx, g)
 		if err != nil {
 			return r.ended(ctx, err)
 		}
-		if failures++; ok {
+		if failures += lost; lost == 0 {
 			failures = 0
 		}
 		if failures >= maxFailures {
@@ -148,8 +148,12 @@ func (r *Runner) open() error {
 		return err
 	}
 	r.j = j
-	r.done, r.fact = map[doneKey]bool{}, map[factKey]bool{}
+	r.done, r.fact = map[design.Window]bool{}, map[factKey]bool{}
 	r.loads, r.tries = map[string]design.Workload{}, map[int]int{}
+	r.total, r.again = 0, 0
+	for _, g := range r.Plan.Groups() {
+		r.total += len(r.Plan.Windows(g))
+	}
 	for _, w := range r.Plan.Expanded() {
 		r.loads[w.Name] = w
 	}
@@ -167,7 +171,7 @@ func (r *Runner) open() error {
 	for _, e := range old { // what was given up is tried again
 		switch {
 		case e.Sample != nil:
-			r.done[doneKey{e.Sample.Boot, e.Sample.Cell}] = true
+			r.done[design.Window{Boot: e.Sample.Boot, Cell: e.Sample.Cell, N: e.Sample.Window}] = true
 		case e.Fact != nil:
 			r.fact[factKey{e.Fact.System, e.Fact.Metric, e.Fact.Boot}] = true
 		case e.Ceiling != nil:
@@ -179,33 +183,16 @@ func (r *Runner) open() error {
 	return j.Append(journal.Entry{Note: &journal.Note{Text: "resumed"}})
 }
 
-func (r *Runner) bootDone(b design.Boot) bool {
-	for _, c := range r.Plan.Cells(b) {
-		if !r.done[doneKey{b.Index, c}] {
-			return false
-		}
-	}
-	return true
-}
-
-// event reports progress by counting cells.
+// event reports progress by counting windows.
 func (r *Runner) event(text string, problem bool) {
 	if r.Events == nil {
 		return
 	}
-	e := Event{Text: text, Problem: problem}
-	for _, b := range r.Plan.Schedule() {
-		for _, c := range r.Plan.Cells(b) {
-			e.Total++
-			if r.done[doneKey{b.Index, c}] {
-				e.Done++
-				continue
-			}
-			s := r.loads[c.Workload].Spec.WithDefaults()
-			e.Left += s.Warmup.Std() + s.Duration.Std()
-		}
+	done := func(w design.Window) bool {
+		return r.done[w] || w.Boot < 0 && r.fact[factKey{w.Cell.System, "ram_floor", -1}]
 	}
-	r.Events(e)
+	r.Events(Event{Text: text, Problem: problem, Done: len(r.done), Total: r.total,
+		Left: r.Plan.Estimate(design.SeenCosts, done), All: r.Plan.Estimate(design.SeenCosts, nil)})
 }
 
 // ceilings measures the null server once for each shape of load.
@@ -265,180 +252,4 @@ func (r *Runner) start(ctx context.Context, cfg Config) (Guest, error) {
 	boot, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return r.Kinds[cfg.System.Guest].Boot(boot, cfg)
-}
-
-// boot measures the cells of one boot that are not done. false means that the
-// boot was given up; an error ends the run.
-func (r *Runner) boot(ctx context.Context, b design.Boot) (bool, error) {
-	sys, _ := r.Plan.System(b.System)
-	for try := 0; ; try++ {
-		r.tries[b.Index]++
-		attempt := r.tries[b.Index]
-		r.event(fmt.Sprintf("boot %d: %s", b.Index+1, sys.Title+" with "+b.Service), false)
-		cfg := r.config(sys, b.Service)
-		serial := fmt.Sprintf("%s/%03d-%s.%d.log", SerialDir, b.Index, b.System, attempt)
-		cfg.Serial = filepath.Join(r.Dir, serial)
-		g, err := r.start(ctx, cfg)
-		if err == nil {
-			err = r.cells(ctx, g, b, attempt, serial)
-			if stop := g.Stop(); err == nil {
-				err = stop
-			}
-		}
-		if err == nil {
-			return true, nil
-		}
-		var fatal fatalError
-		if errors.As(err, &fatal) {
-			return false, fatal.error
-		}
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		r.event(fmt.Sprintf("boot %d of %s: %v", b.Index+1, b.System, err), true)
-		final := try+1 >= maxTries
-		if err := r.j.Append(journal.Entry{Failure: &journal.Failure{Boot: b.Index, Attempt: attempt, Error: err.Error(), Final: final}}); err != nil {
-			return false, err
-		}
-		if final {
-			return false, nil
-		}
-	}
-}
-
-// fatalError ends a run: the journal cannot be written.
-type fatalError struct{ error }
-
-func (r *Runner) append(e journal.Entry) error {
-	if err := r.j.Append(e); err != nil {
-		return fatalError{err}
-	}
-	return nil
-}
-
-// cells records the boot and measures what is left of it.
-func (r *Runner) cells(ctx context.Context, g Guest, b design.Boot, attempt int, serial string) error {
-	f := g.Facts()
-	if _, err := os.Stat(filepath.Join(r.Dir, serial)); err != nil {
-		serial = ""
-	}
-	err := r.append(journal.Entry{Boot: &journal.Boot{Boot: b, Attempt: attempt, FirstReply: f.FirstReply, Line: f.Line, Accel: f.Accel,
-		Kernel: f.Kernel, Image: f.Image, Parity: f.Parity, Wire: f.Wire, WireNote: f.WireNote, Serial: serial}})
-	if err == nil && f.ImageBytes > 0 && b.Service == r.Plan.Services()[0] {
-		err = r.putFact(b.System, "image_bytes", float64(f.ImageBytes), -1, 0, "kernel and root as shipped")
-	}
-	if err == nil {
-		err = r.idle(ctx, g, b)
-	}
-	if err != nil {
-		return err
-	}
-	placed := design.Placement("")
-	var client []int
-	for _, c := range r.Plan.Cells(b) {
-		if r.done[doneKey{b.Index, c}] {
-			continue
-		}
-		if c.Placement != placed {
-			if client, err = g.Place(c.Placement); err != nil {
-				return fmt.Errorf("placement %s: %w", c.Placement, err)
-			}
-			placed = c.Placement
-		}
-		if err := r.cell(ctx, g, b, c, client, attempt); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *Runner) putFact(system, metric string, v float64, boot, pair int, how string) error {
-	key := factKey{system, metric, boot}
-	if r.fact[key] {
-		return nil
-	}
-	r.fact[key] = true
-	return r.append(journal.Entry{Fact: &journal.Fact{System: system, Metric: metric, Value: v, Boot: boot, Pair: pair, How: how}})
-}
-
-// idle watches a guest that nobody talks to.
-func (r *Runner) idle(ctx context.Context, g Guest, b design.Boot) error {
-	if r.Plan.Idle <= 0 || b.Service != r.Plan.Services()[0] || r.fact[factKey{b.System, "idle_vcpu", b.Index}] {
-		return nil
-	}
-	ps, err := load.ParseProbes(g.Probes())
-	if err != nil {
-		return err
-	}
-	defer ps.Close()
-	if err := ps.Start(); err != nil {
-		return err
-	}
-	began := time.Now()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(r.Plan.Idle.Std()):
-	}
-	m, err := ps.Stop()
-	if err != nil {
-		return err
-	}
-	s := time.Since(began).Seconds()
-	how := fmt.Sprintf("over %.1f s after boot", s)
-	if v, ok := m["vcpu"]; ok {
-		if err := r.putFact(b.System, "idle_vcpu", v/1e9/s, b.Index, b.Pair, how); err != nil {
-			return err
-		}
-	}
-	if v, ok := m["insn"]; ok {
-		return r.putFact(b.System, "idle_instructions", v/s, b.Index, b.Pair, how)
-	}
-	return nil
-}
-
-// cell measures one cell, again if requests were lost.
-func (r *Runner) cell(ctx context.Context, g Guest, b design.Boot, c design.Cell, client []int, attempt int) error {
-	w := r.loads[c.Workload]
-	hdr := fmt.Sprintf("%s/%03d-%s-%s-%s.hlog", HDRDir, b.Index, c.System, c.Placement, c.Workload)
-	for try := 1; ; try++ {
-		r.event(fmt.Sprintf("boot %d: %s, %s, %s", b.Index+1, c.System, c.Workload, c.Placement), false)
-		res, err := r.measure(ctx, g, w, client, filepath.Join(r.Dir, hdr), fmt.Sprintf("boot %d %s %s %s", b.Index, c.System, c.Placement, c.Workload))
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			if dead := g.Alive(); dead != nil {
-				return fmt.Errorf("%s: %w (%v)", c.Workload, dead, err)
-			}
-			final := try >= maxTries
-			r.event(fmt.Sprintf("%s on %s: %v", c.Workload, c.System, err), true)
-			if err := r.append(journal.Entry{Failure: &journal.Failure{Boot: b.Index, Attempt: attempt, Cell: &c, Error: err.Error(), Final: final}}); err != nil {
-				return err
-			}
-			if final {
-				r.done[doneKey{b.Index, c}] = true
-				return nil
-			}
-			continue
-		}
-		clean, why := verdict(res, c.Placement)
-		if !clean && try < maxTries {
-			r.event(fmt.Sprintf("%s on %s: %s; again", c.Workload, c.System, why), true)
-			continue
-		}
-		if w := hostWait(res, c.Placement); w > maxHostWait && try == 1 {
-			r.event(fmt.Sprintf("%s on %s: the host kept the vCPU waiting %.0f %% of the time; again", c.Workload, c.System, w*100), true)
-			continue
-		}
-		s := &journal.Sample{Cell: c, Boot: b.Index, Pair: b.Pair, Metrics: Metrics(res, c.Placement), Result: res, Clean: clean, Why: why}
-		if _, err := os.Stat(filepath.Join(r.Dir, hdr)); err == nil {
-			s.HDR = hdr
-		}
-		if err := r.append(journal.Entry{Sample: s}); err != nil {
-			return err
-		}
-		r.done[doneKey{b.Index, c}] = true
-		return nil
-	}
 }

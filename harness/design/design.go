@@ -3,8 +3,9 @@
 //
 // Terms. A system is a guest with a profile (linux-stock, osv). A workload is one
 // load, or one open-loop rate of a family. A cell is system × workload ×
-// placement. A replicate is a boot, never a request: all cells of a system are
-// measured once in each of its boots, and statistics are over boots. A block
+// placement. A replicate is a boot, never a request or a window: all cells of a
+// system are measured in each of its boots, in one or more windows whose median is
+// the boot's value, and statistics are over boots. A block
 // boots every system twice, in a random order and then in the reverse one (A B B
 // A), so that a host that drifts favours none; a half block is a pair of
 // adjacent boots, the unit of the paired comparison.
@@ -80,6 +81,11 @@ type Workload struct {
 	Rates []float64 `yaml:"rates,omitempty" json:"rates,omitempty"`
 	// Systems limits the workload to some systems; empty = all.
 	Systems []string `yaml:"systems,omitempty" json:"systems,omitempty"`
+	// Windows is how often each boot measures it; a boot's value is the median of
+	// its windows. 0 = once.
+	Windows int `yaml:"windows,omitempty" json:"windows,omitempty"`
+	// Placements limits it to some of the plan's placements; empty = all.
+	Placements []Placement `yaml:"placements,omitempty" json:"placements,omitempty"`
 }
 
 // Plan is a whole run.
@@ -93,6 +99,11 @@ type Plan struct {
 	MemMiB     int         `yaml:"mem_mib" json:"mem_mib"`
 	Seed       uint64      `yaml:"seed" json:"seed"`
 
+	// Together keeps the guests of a half block alive at once, all but the one
+	// that is loaded stopped: windows alternate between them (A B B A), a second
+	// apart instead of a boot apart, so that a host that drifts slowly favours
+	// none.
+	Together bool `yaml:"together,omitempty" json:"together,omitempty"`
 	// Idle is how long each guest is left alone before it is loaded, to see what
 	// it costs doing nothing; 0 = not measured.
 	Idle load.Duration `yaml:"idle,omitempty" json:"idle,omitempty"`
@@ -161,6 +172,14 @@ func (p Plan) Check() error {
 				return fmt.Errorf("plan: workload %s: no system %q", w.Name, s)
 			}
 		}
+		if w.Windows < 0 || w.Windows > 100 {
+			return fmt.Errorf("plan: workload %s: %d windows, want 1 to 100", w.Name, w.Windows)
+		}
+		for _, pl := range w.Placements {
+			if !slices.Contains(p.Placements, pl) {
+				return fmt.Errorf("plan: workload %s: the plan has no placement %q", w.Name, pl)
+			}
+		}
 	}
 	return nil
 }
@@ -211,6 +230,14 @@ func (p Plan) WithRole(r Role) (System, bool) {
 // Runs reports whether a workload is for a system.
 func (w Workload) Runs(system string) bool {
 	return len(w.Systems) == 0 || slices.Contains(w.Systems, system)
+}
+
+// Times is how often each boot measures the workload.
+func (w Workload) Times() int { return max(1, w.Windows) }
+
+// At reports whether a workload is measured in a placement.
+func (w Workload) At(p Placement) bool {
+	return len(w.Placements) == 0 || slices.Contains(w.Placements, p)
 }
 
 // Read reads a plan from YAML. Unknown keys are errors: a misspelt setting must

@@ -25,6 +25,7 @@ var Metrics = []Metric{
 	{Name: "p99", Title: "p99 latency", Unit: "µs", Scale: 1e-3, Digits: 3},
 	{Name: "p999", Title: "p99.9 latency", Unit: "µs", Scale: 1e-3, Digits: 3},
 	{Name: "instructions", Title: "Guest instructions per request", Unit: "instr/req", Scale: 1, Digits: 4},
+	{Name: "instructions_byte", Title: "Guest instructions per KiB", Unit: "instr/KiB", Scale: 1024, Digits: 4},
 	{Name: "vcpu_ns", Title: "vCPU time per request", Unit: "µs/req", Scale: 1e-3, Digits: 3},
 	{Name: "main_ns", Title: "QEMU main loop time per request", Unit: "µs/req", Scale: 1e-3, Digits: 3},
 	{Name: "client_ns", Title: "Client time per request", Unit: "µs/req", Scale: 1e-3, Digits: 3},

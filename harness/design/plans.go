@@ -123,6 +123,14 @@ func Quick() Plan {
 		Placements: []Placement{OneCore}, Boots: 2, CPUs: 1, MemMiB: 256, Seed: 1, Instructions: true, Allow: allowed()}
 }
 
+// Iperf is bulk TCP alone, into the guest and out of it.
+func Iperf() Plan {
+	p := Default()
+	p.Name, p.Workloads, p.Placements, p.RAMFloor = "iperf", iperfBoth(3), []Placement{Split}, false
+	p.Idle = 0
+	return p
+}
+
 // AA runs a plan's baseline against itself: the ratio must be 1, and how far it
 // strays is the noise of the rig.
 func AA(p Plan) (Plan, error) {
@@ -156,5 +164,5 @@ func Dry() Plan {
 
 // Plans are the plans that come with the program, by name.
 func Plans() map[string]Plan {
-	return map[string]Plan{"default": Default(), "full": Full(), "quick": Quick(), "dry": Dry()}
+	return map[string]Plan{"default": Default(), "full": Full(), "quick": Quick(), "iperf": Iperf(), "dry": Dry()}
 }

@@ -94,7 +94,7 @@ func (p Plan) Cells(b Boot) []Cell {
 	var out []Cell
 	for _, pl := range b.Placements {
 		for _, w := range p.Expanded() {
-			if w.Runs(b.System) && Service(w.Port) == b.Service {
+			if w.Runs(b.System) && w.At(pl) && Service(w.Port) == b.Service {
 				out = append(out, Cell{b.System, w.Name, pl})
 			}
 		}
@@ -102,19 +102,118 @@ func (p Plan) Cells(b Boot) []Cell {
 	return out
 }
 
-// Estimate is a guess at the time that a run takes: what the loads must take,
-// and what a boot and a load's start have been seen to cost.
-func (p Plan) Estimate(boot, overhead time.Duration) time.Duration {
-	var d time.Duration
+// Groups are the boots of one half block and service, which
+// are alive at once where the plan says Together; else each boot is a group.
+func (p Plan) Groups() [][]Boot {
+	var out [][]Boot
+	for _, b := range p.Schedule() {
+		if n := len(out); p.Together && n > 0 && out[n-1][0].Pair == b.Pair && out[n-1][0].Service == b.Service {
+			out[n-1] = append(out[n-1], b)
+			continue
+		}
+		out = append(out, []Boot{b})
+	}
+	return out
+}
+
+// Window is one measurement of a cell in one boot.
+type Window struct {
+	Boot int // index in the schedule
+	Cell Cell
+	N    int // of this cell in this boot, from 0
+}
+
+// Windows lists the windows of a group in the order in which they are measured.
+// Each round of a cell takes the boots in turn, and the next round takes them in
+// the reverse order.
+func (p Plan) Windows(group []Boot) []Window {
+	var out []Window
+	if len(group) == 0 {
+		return nil
+	}
+	loads := p.Expanded()
+	for _, pl := range group[0].Placements {
+		for _, w := range loads {
+			if !w.At(pl) || Service(w.Port) != group[0].Service {
+				continue
+			}
+			for n := range w.Times() {
+				round := slices.Clone(group)
+				if n%2 == 1 {
+					slices.Reverse(round)
+				}
+				for _, b := range round {
+					if w.Runs(b.System) {
+						out = append(out, Window{b.Index, Cell{b.System, w.Name, pl}, n})
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
+// Costs are the times of what is not in a plan, as seen on two cores under TCG.
+type Costs struct {
+	Boot  map[string]time.Duration // to first reply, by kind of guest; "" = any other
+	Start time.Duration            // of a generator: its process, keys stored and read back
+	Floor time.Duration            // search for one system's least memory
+	Null  time.Duration            // one null server measurement
+}
+
+// SeenCosts are those of the runs that the plans were sized with.
+var SeenCosts = Costs{
+	Boot:  map[string]time.Duration{"linux": 4 * time.Second, "osv": 1700 * time.Millisecond, "": 200 * time.Millisecond},
+	Start: 300 * time.Millisecond, Floor: 22 * time.Second, Null: 1300 * time.Millisecond,
+}
+
+func (c Costs) boot(guest string) time.Duration {
+	if d, ok := c.Boot[guest]; ok {
+		return d
+	}
+	return c.Boot[""]
+}
+
+// Window is what one window takes.
+func (c Costs) Window(w Workload) time.Duration {
+	s := w.Spec.WithDefaults()
+	return s.Warmup.Std() + s.Duration.Std() + c.Start
+}
+
+// Estimate is a guess at the time that a run takes where done says which windows
+// and which systems' floors (as a window of a cell without workload) are behind;
+// nil = none.
+func (p Plan) Estimate(c Costs, done func(Window) bool) time.Duration {
+	if done == nil {
+		done = func(Window) bool { return false }
+	}
 	loads := map[string]Workload{}
 	for _, w := range p.Expanded() {
 		loads[w.Name] = w
 	}
-	for _, b := range p.Schedule() {
-		d += boot + p.Idle.Std()
-		for _, c := range p.Cells(b) {
-			s := loads[c.Workload].Spec.WithDefaults()
-			d += s.Warmup.Std() + s.Duration.Std() + overhead
+	var d time.Duration
+	for _, g := range p.Groups() {
+		boots := map[int]bool{}
+		for _, w := range p.Windows(g) {
+			if !done(w) {
+				boots[w.Boot] = true
+				d += c.Window(loads[w.Cell.Workload])
+			}
+		}
+		for _, b := range g {
+			if !boots[b.Index] {
+				continue
+			}
+			sys, _ := p.System(b.System)
+			d += c.boot(sys.Guest)
+			if b.Service == p.Services()[0] {
+				d += p.Idle.Std()
+			}
+		}
+	}
+	for _, s := range p.Systems {
+		if p.RAMFloor && !done(Window{Boot: -1, Cell: Cell{System: s.Name}}) {
+			d += c.Floor
 		}
 	}
 	return d

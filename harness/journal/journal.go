@@ -61,11 +61,12 @@ type Boot struct {
 	Serial     string            `json:"serial,omitempty"` // file in the results folder
 }
 
-// Sample is one cell measured in one boot.
+// Sample is one window of a cell in one boot.
 type Sample struct {
 	Cell    design.Cell        `json:"cell"`
 	Boot    int                `json:"boot"` // index in the schedule
 	Pair    int                `json:"pair"`
+	Window  int                `json:"window,omitempty"` // of this cell in this boot, from 0
 	Metrics map[string]float64 `json:"metrics"`
 	Result  load.Result        `json:"result"`
 	HDR     string             `json:"hdr,omitempty"` // file in the results folder

@@ -11,21 +11,24 @@ import (
 
 // Probe reads counters of the guest at the two ends of the measurement window,
 // from the generator's own thread, so that no request falls between the figure
-// and its denominator. Two sources, written NAME=SOURCE:
+// and its denominator. Sources, written NAME=SOURCE:
 //
 //	NAME=u64:FILE:OFFSET   a little-endian 64-bit counter in a shared file,
 //	                       as the instruction-counting plugin keeps
 //	NAME=cpu:PID/TID       run time of a thread, in nanoseconds
 //	                       (/proc/PID/task/TID/schedstat, first field)
 //	NAME=wait:PID/TID      its run-queue wait, in nanoseconds (second field)
+//	NAME=num:FILE          a decimal number alone in a file, as KVM's counters are
+//	NAME=steal:            time that the host's own hypervisor kept from all its
+//	                       cores, in nanoseconds, to 10 ms (/proc/stat, "steal")
 type Probe struct {
 	name   string
 	file   *os.File
 	offset int64
-	field  int // of schedstat; -1 for a raw counter
+	field  int // of the text, from 0; -1 for a raw counter
 	scale  float64
 	first  float64
-	buf    [96]byte
+	buf    [160]byte
 }
 
 // ParseProbe opens a source.
@@ -33,7 +36,7 @@ func ParseProbe(s string) (*Probe, error) {
 	name, src, ok := strings.Cut(s, "=")
 	kind, arg, ok2 := strings.Cut(src, ":")
 	if !ok || !ok2 || name == "" {
-		return nil, fmt.Errorf("probe %q: want NAME=u64:FILE:OFFSET, NAME=cpu:PID/TID or NAME=wait:PID/TID", s)
+		return nil, fmt.Errorf("probe %q: want NAME=SOURCE with u64:FILE:OFFSET, cpu:PID/TID, wait:PID/TID, num:FILE or steal:", s)
 	}
 	p := &Probe{name: name, field: -1, scale: 1}
 	path := ""
@@ -62,6 +65,12 @@ func ParseProbe(s string) (*Probe, error) {
 		} else {
 			p.field = 0
 		}
+	case "num":
+		path, p.field = arg, 0
+	case "steal":
+		// cpu user nice system idle iowait irq softirq steal, in 1/100 s
+		// (proc(5); USER_HZ is 100 on every x86 and ARM Linux).
+		path, p.field, p.scale = "/proc/stat", 8, 1e7
 	default:
 		return nil, fmt.Errorf("probe %q: unknown source %q", s, kind)
 	}
@@ -88,15 +97,16 @@ func (p *Probe) read() (float64, error) {
 	if n == 0 {
 		return 0, fmt.Errorf("probe %s: %w", p.name, err)
 	}
-	f := bytes.Fields(p.buf[:n])
-	if len(f) < 2 {
-		return 0, fmt.Errorf("probe %s: schedstat %q", p.name, p.buf[:n])
+	line, _, _ := bytes.Cut(p.buf[:n], []byte{'\n'})
+	f := bytes.Fields(line)
+	if len(f) <= p.field {
+		return 0, fmt.Errorf("probe %s: no field %d in %q", p.name, p.field, line)
 	}
 	v, err := strconv.ParseUint(string(f[p.field]), 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("probe %s: %w", p.name, err)
 	}
-	return float64(v), nil
+	return float64(v) * p.scale, nil
 }
 
 // Probes is the set of one load.

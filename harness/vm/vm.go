@@ -126,7 +126,15 @@ func (s Spec) Resolve(ctx context.Context) (Spec, error) {
 	return s, s.Validate()
 }
 
-// Continue lets a held machine run.
+// Pause stops the guest's vCPUs and its clock; Continue lets them run again.
+func (v *VM) Pause() error {
+	if err := v.qmp.Do("stop", nil, nil); err != nil {
+		return fmt.Errorf("vm: %w", err)
+	}
+	return nil
+}
+
+// Continue lets a held or paused machine run.
 func (v *VM) Continue() error {
 	at := time.Now()
 	if err := v.qmp.Do("cont", nil, nil); err != nil {
@@ -141,12 +149,14 @@ func (v *VM) Continue() error {
 		return fmt.Errorf("vm: %w", err)
 	}
 	v.mu.Lock()
-	v.continued = at
+	if v.continued.IsZero() {
+		v.continued = at
+	}
 	v.mu.Unlock()
 	return nil
 }
 
-// Continued is when the guest was let run; zero before that. Started to
+// Continued is when the guest was first let run; zero before that. Started to
 // Continued is QEMU's own start and the harness's pinning.
 func (v *VM) Continued() time.Time {
 	v.mu.Lock()

@@ -106,7 +106,8 @@ type Inline interface {
 	// Deliver takes the next segment of the flow, in order of arrival.
 	Deliver(b *pkt.Buf)
 	// Flush ends the batch in which Deliver was called: all output is sent now.
-	Flush()
+	// now is when the batch was taken, in ns of the stack's clock.
+	Flush(now int64)
 }
 
 // ICMPKind sorts the ICMP and ICMPv6 errors by what TCP does about them.

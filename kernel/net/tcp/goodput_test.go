@@ -73,8 +73,8 @@ func TestGoodput(t *testing.T) {
 		{name: "cubic, more reordering", delay: 20 * time.Millisecond, reorder: 0.02, rate: 5e6, limit: 200, secs: 30, want: 5e6 * 1448 / 1520},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.secs > 100 && *pairSeeds <= 100 {
-				t.Skip("takes some seconds: -tcp.seeds=1000")
+			if c.secs > 100 && testing.Short() {
+				t.Skip("takes some seconds")
 			}
 			cfg := Config{NewReno: c.reno}
 			w := newWorld(42, cfg, cfg, 1500, false)

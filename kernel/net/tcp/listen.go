@@ -43,6 +43,7 @@ type Listener struct {
 // ListenStats counts what became of a listener's SYNs.
 type ListenStats struct {
 	SYNs, Cookies, CookiesOpened, CookiesBad uint64
+	CookiesEarly                             uint64 // segments dropped that came before the one that proves their cookie
 	Established                              uint64
 	Overflow                                 uint64 // SYNs and ACKs dropped because the accept queue was full
 	Expired                                  uint64 // half-open connections whose peer did not answer
@@ -94,7 +95,7 @@ func (l *Listener) InputAfter(now int64, t *Tuple, s *Segment, last seq.Num) {
 func (l *Listener) input(now int64, t *Tuple, s *Segment, last seq.Num, after bool) {
 	defer s.Drop()
 	if i, ok := l.index[*t]; ok {
-		l.inputHalf(now, i, s)
+		l.inputHalf(now, i, t, s)
 		return
 	}
 	switch {
@@ -199,16 +200,16 @@ func (l *Listener) sendCookie(now int64, t *Tuple, p Path, s *Segment) {
 	l.Stats.Cookies++
 }
 
-// inputCookie opens the connection of an ACK that carries a good cookie.
+// inputCookie opens the connection of an ACK that carries a good cookie. False
+// says that there is none in it, and that it is to be refused.
 func (l *Listener) inputCookie(now int64, t *Tuple, s *Segment) bool {
-	if !l.cookieSet || now-l.cookieAt > (cookieLife+1)*cookieTick {
+	mss, is := l.openCookie(now, t, s)
+	switch is {
+	case cookieNone:
 		return false
-	}
-	irs, iss := s.Seq.Add(-1), s.Ack.Add(-1)
-	mss, ok := openCookie(&l.cfg.Key, t, now, irs, iss)
-	if !ok {
-		l.Stats.CookiesBad++
-		return false
+	case cookieOurs:
+		l.Stats.CookiesEarly++
+		return true
 	}
 	if len(l.ready) >= l.backlog {
 		l.Stats.Overflow++
@@ -218,6 +219,7 @@ func (l *Listener) inputCookie(now int64, t *Tuple, s *Segment) bool {
 	if err != nil {
 		return true
 	}
+	irs, iss := s.Seq.Add(-1), s.Ack.Add(-1)
 	syn := Segment{Seq: irs, Window: s.Window}
 	syn.Opt.Have, syn.Opt.MSS = wire.TCPOptMSS, uint16(mss)
 	if s.Opt.Have&wire.TCPOptTimestamp != 0 {
@@ -239,9 +241,33 @@ func (l *Listener) inputCookie(now int64, t *Tuple, s *Segment) bool {
 	return true
 }
 
-// inputHalf gives s to the half-open connection i.
-func (l *Listener) inputHalf(now int64, i int, s *Segment) {
+// openCookie looks for a cookie in the ACK of s.
+func (l *Listener) openCookie(now int64, t *Tuple, s *Segment) (mss int, is cookieIs) {
+	if !l.cookieSet || now-l.cookieAt > (cookieLife+1)*cookieTick {
+		return 0, cookieNone
+	}
+	if mss, is = openCookie(&l.cfg.Key, t, now, s.Seq.Add(-1), s.Ack.Add(-1)); is == cookieNone {
+		l.Stats.CookiesBad++
+	}
+	return mss, is
+}
+
+// inputHalf gives s to the half-open connection i of t.
+func (l *Listener) inputHalf(now int64, i int, t *Tuple, s *Segment) {
 	c := l.half[i]
+	if s.has(wire.TCPAck) && !s.has(wire.TCPRst|wire.TCPSyn) && s.Ack != c.sndNxt {
+		// The peer may have sent its SYN twice, got a cookie for the first, and a
+		// place here for the second.
+		_, is := l.openCookie(now, t, s)
+		if is == cookieProven {
+			l.remove(i)
+			l.recycle(c)
+		}
+		if is != cookieNone {
+			l.inputCookie(now, t, s)
+			return
+		}
+	}
 	if len(l.ready) >= l.backlog && s.has(wire.TCPAck) && !s.has(wire.TCPRst) {
 		l.Stats.Overflow++
 		return // our SYN with ACK goes out again, and its answer may find room

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	pairSeeds = flag.Int("tcp.seeds", 100, "pair test: how many seeds (the bar is 1000)")
+	pairSeeds = flag.Int("tcp.seeds", 0, "pair tests: how many seeds (0: 1000, or 100 with -short, or 20 with -short -race)")
 	pairSeed  = flag.Uint64("tcp.seed", 0, "pair test: only this seed, with a trace")
 )
 
@@ -213,6 +213,18 @@ func errOf(c *Conn) error {
 	return c.Err()
 }
 
+func pairSeedCount() int {
+	switch {
+	case *pairSeeds > 0:
+		return *pairSeeds
+	case !testing.Short():
+		return 1000
+	case raceEnabled:
+		return 20
+	}
+	return 100
+}
+
 // Two ends over a bad wire: every octet arrives, once and in order, and no
 // memory is left behind. A failing seed is run again by -tcp.seed=N.
 func TestPair(t *testing.T) {
@@ -220,10 +232,7 @@ func TestPair(t *testing.T) {
 		runPair(t, *pairSeed, os.Stderr)
 		return
 	}
-	n := *pairSeeds
-	if raceEnabled {
-		n = min(n, 20)
-	}
+	n := pairSeedCount()
 	for seed := uint64(1); seed <= uint64(n); seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { runPair(t, seed, nil) })
 	}

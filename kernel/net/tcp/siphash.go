@@ -60,5 +60,6 @@ const (
 	hashISN = 1 + iota
 	hashTimestamp
 	hashCookie
+	hashCookieMark
 	hashPort
 )

@@ -25,13 +25,9 @@ type rtxTimer struct {
 
 // Deadline is the time of the next call of Timer that c wants, in ns; 0 for none.
 func (c *Conn) Deadline() int64 {
-	d := c.rtx.at
-	for _, t := range [...]int64{c.delackAt, c.keepAt, c.stateAt, c.stallAt, c.memAt} {
-		if t != 0 && (d == 0 || t < d) {
-			d = t
-		}
-	}
-	return d
+	// A timer that is off, 0, becomes the latest time there is.
+	after := func(t int64) uint64 { return uint64(t) - 1 }
+	return int64(min(after(c.rtx.at), after(c.delackAt), after(c.keepAt), after(c.stateAt), after(c.stallAt), after(c.memAt)) + 1)
 }
 
 // Timer does what has come due at now. Flush must follow.

@@ -79,17 +79,17 @@ func TestCookies(t *testing.T) {
 	const now = 1000 * cookieTick
 	for _, mss := range []int{1, 64, 536, 1000, 1440, 1460, 9000} {
 		c := cookie(&k, &tu, now, 5, mss)
-		got, ok := openCookie(&k, &tu, now+cookieTick, 5, c)
-		if !ok || got > max(mss, minMSS) || got < mss/2 {
-			t.Errorf("size %d: %d, %v", mss, got, ok)
+		got, is := openCookie(&k, &tu, now+cookieTick, 5, c)
+		if is != cookieProven || got > max(mss, minMSS) || got < mss/2 {
+			t.Errorf("size %d: %d, %v", mss, got, is)
 		}
-		if _, ok := openCookie(&k, &tu, now+3*cookieTick, 5, c); ok {
+		if _, is := openCookie(&k, &tu, now+3*cookieTick, 5, c); is != cookieNone {
 			t.Error("an old cookie is taken")
 		}
-		if _, ok := openCookie(&k, &tu, now, 6, c); ok {
+		if _, is := openCookie(&k, &tu, now, 6, c); is != cookieOurs {
 			t.Error("a cookie for another SYN is taken")
 		}
-		if _, ok := openCookie(&k, &tu, now, 5, c+1); ok {
+		if _, is := openCookie(&k, &tu, now, 5, c+1<<12); is != cookieNone {
 			t.Error("a wrong cookie is taken")
 		}
 	}

@@ -120,7 +120,7 @@ func (fl *flow) segment(ctx *stack.RxContext, b *pkt.Buf) {
 }
 
 // EndBatch ends a batch of segments.
-func (fl *flow) EndBatch(*stack.RxContext) { fl.f.Inline.Flush() }
+func (fl *flow) EndBatch(ctx *stack.RxContext) { fl.f.Inline.Flush(ctx.Now()) }
 
 func (fl *flow) icmp(e *stack.ICMPError) {
 	if len(e.Transport) < 8 {

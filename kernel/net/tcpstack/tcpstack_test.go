@@ -41,7 +41,7 @@ func (r *record) take(b *pkt.Buf) {
 func (r *record) Segment(t *tcp.Tuple, b *pkt.Buf)   { r.tuples = append(r.tuples, *t); r.take(b) }
 func (r *record) ICMP(_ *tcp.Tuple, e tcp.ICMPError) { r.icmp = append(r.icmp, e) }
 func (r *record) Deliver(b *pkt.Buf)                 { r.take(b) }
-func (r *record) Flush()                             { r.flush++ }
+func (r *record) Flush(int64)                        { r.flush++ }
 
 type world struct {
 	t    *testing.T

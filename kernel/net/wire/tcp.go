@@ -221,6 +221,9 @@ func (o *TCPOptions) parseOne(kind byte, v []byte) {
 // Len is the size of the options of o on the wire, in bytes: a multiple of 4.
 // SACK blocks that would not fit are left out.
 func (o *TCPOptions) Len() int {
+	if o.Have == TCPOptTimestamp {
+		return 12
+	}
 	n := 0
 	if o.Have&TCPOptMSS != 0 {
 		n += 4
@@ -249,6 +252,13 @@ func (o *TCPOptions) sackFit(n int) int {
 
 // Put writes the options of o into b, which holds Len bytes.
 func (o *TCPOptions) Put(b []byte) {
+	if o.Have == TCPOptTimestamp { // nearly every segment that is not a SYN
+		_ = b[11]
+		binary.BigEndian.PutUint32(b[0:], tcpTimestampWord)
+		binary.BigEndian.PutUint32(b[4:], o.TSVal)
+		binary.BigEndian.PutUint32(b[8:], o.TSEcr)
+		return
+	}
 	n := 0
 	if o.Have&TCPOptMSS != 0 {
 		b[n], b[n+1] = tcpOptMSS, 4

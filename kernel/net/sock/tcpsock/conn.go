@@ -91,8 +91,13 @@ func (c *Conn) sendOut() {
 		return
 	}
 	n := c.h.stack.Output(c.core.Tuple(), c.core.Path(), c.tx)
-	rest := copy(c.tx, c.tx[n:])
-	clear(c.tx[rest:])
+	rest := 0
+	if n < len(c.tx) {
+		rest = copy(c.tx, c.tx[n:])
+	}
+	for i := rest; i < len(c.tx); i++ { // most of the time one
+		c.tx[i] = nil
+	}
 	c.tx = c.tx[:rest]
 	if c.txFull = rest > 0; c.txFull {
 		c.h.Stats.TxFull.Add(1)

@@ -48,8 +48,9 @@ type Flow struct {
 	blocked bool       // a Write did not take all, and Data waits for room
 	paused  bool       // the handler does not want Data called
 	ended   bool
-	closing bool // Close was called
-	bytes   int  // offered last, when nothing was taken
+	closing bool  // Close was called
+	bytes   int   // offered last, when nothing was taken
+	now     int64 // ns, the time of the call that the handler is in
 
 	// Context is the application's own.
 	Context any
@@ -78,13 +79,12 @@ func (f *Flow) Deliver(b *pkt.Buf) {
 
 // Flush ends the batch: its segments are processed, the handler is called, and
 // answers and ACKs go out together.
-func (f *Flow) Flush() {
+func (f *Flow) Flush(now int64) {
 	c := f.c
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := c.h.clock.Now()
 	f.take(now)
 	c.finish(now)
+	c.mu.Unlock()
 }
 
 // take processes the segments of the batch. Caller must hold Conn.mu.
@@ -107,6 +107,7 @@ func (f *Flow) run(now int64) {
 	if f.handler == nil || f.ended {
 		return
 	}
+	f.now = now
 	if f.blocked && core.Writable() {
 		f.blocked, f.bytes = false, 0
 		if core.Readable() == 0 && !f.paused && !f.closing {
@@ -182,7 +183,7 @@ func (f *Flow) end() {
 // called again when there is room. What is written goes out at the end of the
 // batch, with the ACK.
 func (f *Flow) Write(p []byte) int {
-	n, err := f.c.core.Send(f.c.h.clock.Now(), p)
+	n, err := f.c.core.Send(f.now, p)
 	if err == nil && n < len(p) {
 		f.blocked = true
 	}
@@ -227,6 +228,7 @@ func (f *Flow) Do(fn func()) {
 	if c.detached {
 		return
 	}
+	f.now = c.h.clock.Now()
 	fn()
 	f.bytes, f.paused = 0, false
 	c.finish(c.h.clock.Now())
