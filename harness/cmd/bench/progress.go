@@ -18,7 +18,8 @@ type progress struct {
 	tty     bool
 	verbose bool
 	began   time.Time
-	first   int // cells that were done when it began, by a run before
+	first   int           // windows that were done when it began, by a run before
+	left    time.Duration // estimate of the rest at that moment
 	started bool
 	open    bool // an unfinished line is on the screen
 	width   int
@@ -50,7 +51,7 @@ func (p *progress) clear() {
 // event shows a step with the time that is left, as far as the past tells.
 func (p *progress) event(e bench.Event) {
 	if !p.started {
-		p.started, p.first, p.began = true, e.Done, now()
+		p.started, p.first, p.left, p.began = true, e.Done, e.Left, now()
 	}
 	line := fmt.Sprintf("[%d/%d", e.Done, e.Total)
 	if left, ok := p.eta(e); ok {
@@ -71,18 +72,17 @@ func (p *progress) event(e bench.Event) {
 	}
 }
 
-// eta scales the time spent by the cells left; it is never less than the loads
-// themselves take.
+// eta is the estimate of what is left, scaled by how this machine has kept to the
+// estimate of what is behind.
 func (p *progress) eta(e bench.Event) (time.Duration, bool) {
-	done := e.Done - p.first
-	if e.Total == e.Done {
+	if e.Left <= 0 {
 		return 0, false
 	}
-	if done < 2 {
-		return e.Left, e.Left > 0
+	if e.Done-p.first < 2 || p.left <= e.Left {
+		return e.Left, true
 	}
-	each := now().Sub(p.began) / time.Duration(done)
-	return max(each*time.Duration(e.Total-e.Done), e.Left), true
+	pace := float64(now().Sub(p.began)) / float64(p.left-e.Left)
+	return time.Duration(pace * float64(e.Left)), true
 }
 
 func (p *progress) done() { p.clear() }

@@ -95,6 +95,7 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 		}
 	}
 	p.note("results in " + dir)
+	p.note(lengthOf(plan))
 	r := &bench.Runner{Plan: plan, Dir: dir, Kinds: kinds, LoadCommand: loadCommand(self), Events: p.event}
 	runErr := r.Run(ctx)
 	p.done()
@@ -115,6 +116,16 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	return printSummary(std.out, dir, s, c.JSON)
+}
+
+// lengthOf says how long a plan takes, and of what.
+func lengthOf(p design.Plan) string {
+	windows := 0
+	for _, g := range p.Groups() {
+		windows += len(p.Windows(g))
+	}
+	return fmt.Sprintf("about %.0f minutes on a quiet host: %d boots, %d windows of load; images that are not cached take longer once",
+		max(1, p.Estimate(design.SeenCosts, nil).Minutes()), len(p.Schedule()), windows)
 }
 
 // udpOnly keeps the workloads that raw frames can carry.
