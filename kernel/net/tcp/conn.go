@@ -60,6 +60,8 @@ type Config struct {
 
 	NoSACK, NoTimestamps, NoWindowScale bool
 	NewReno                             bool // instead of CUBIC
+
+	noQuick bool // for tests: without quick.go
 }
 
 // Defaults are the values that zero fields of a Config take.

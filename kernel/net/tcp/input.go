@@ -16,6 +16,10 @@ import (
 func (c *Conn) Input(now int64, s *Segment) {
 	c.now = now
 	c.count.SegsIn++
+	if !c.cfg.noQuick && c.quickInput(s) {
+		s.Drop()
+		return
+	}
 	switch c.state {
 	case StateClosed: // §3.10.7.1
 		c.sendReset(s)

@@ -37,7 +37,9 @@ func (c *Conn) sendQueued() {
 		return
 	}
 	if c.snd.len > 0 || c.finQueued {
-		c.sendNew()
+		if c.cfg.noQuick || !c.quickSend() {
+			c.sendNew()
+		}
 	}
 }
 

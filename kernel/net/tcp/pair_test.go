@@ -144,6 +144,10 @@ func params(seed uint64) (w *world, desc string) {
 func runPair(t testing.TB, seed uint64, trace io.Writer) {
 	w, desc := params(seed)
 	w.trace = trace
+	runPairOn(t, seed, w, desc)
+}
+
+func runPairOn(t testing.TB, seed uint64, w *world, desc string) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	newApp := func(h *simHost, out, in uint64, nOut, nIn int) *app {
 		a := &app{h: h, out: stream{out, nOut}, in: stream{in, nIn}, rng: r, t: t}

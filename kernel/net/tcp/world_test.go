@@ -33,6 +33,7 @@ type world struct {
 
 	sent, lost int
 	trace      io.Writer
+	tap        func(now int64, from string, p []byte) // sees all that is sent
 }
 
 type packet struct {
@@ -175,6 +176,9 @@ func (w *world) transmit(from *simHost, p []byte) {
 	w.sent++
 	if w.trace != nil {
 		w.show(from, p)
+	}
+	if w.tap != nil {
+		w.tap(w.now, from.name, p)
 	}
 	if w.rng.Float64() < w.loss && !(w.oneWay && from == w.b) {
 		w.lost++
