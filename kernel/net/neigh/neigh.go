@@ -69,13 +69,17 @@ func (e *Entry) Addr() netip.Addr { return e.addr }
 // MAC is what to send to, and the state. Incomplete and Gone have no MAC; after
 // Stale the caller tells the cache with Cache.Used.
 func (e *Entry) MAC() (wire.MAC, State) {
-	w := e.word.Load()
-	return wire.MAC{byte(w >> 40), byte(w >> 32), byte(w >> 24), byte(w >> 16), byte(w >> 8), byte(w)}, State(w >> 48)
+	w, s := e.Word()
+	return wire.MACOf(w), s
 }
 
-func (e *Entry) set(m wire.MAC, s State) {
-	e.word.Store(uint64(s)<<48 | uint64(m[0])<<40 | uint64(m[1])<<32 | uint64(m[2])<<24 | uint64(m[3])<<16 | uint64(m[4])<<8 | uint64(m[5]))
+// Word is MAC, with the address as wire.MAC.Word has it.
+func (e *Entry) Word() (uint64, State) {
+	w := e.word.Load()
+	return w & (1<<48 - 1), State(w >> 48)
 }
+
+func (e *Entry) set(m wire.MAC, s State) { e.word.Store(uint64(s)<<48 | m.Word()) }
 
 // Config is what a cache needs of its interface.
 type Config struct {

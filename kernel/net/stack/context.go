@@ -311,16 +311,15 @@ func (c *RxContext) Reply(b *pkt.Buf) bool {
 // starts at the transport header, whose checksum field, at off, is 0; acc is the
 // pseudo header's sum.
 func (ifc *Interface) finishSum(b *pkt.Buf, acc uint32, off int) {
-	field := b.Bytes()[off : off+2]
 	if ifc.caps.TxCsum {
-		be.PutUint16(field, wire.Fold(acc))
+		be.PutUint16(b.Bytes()[off:], wire.Fold(acc))
 		b.Flags |= pkt.CsumPartial
 		b.CsumStart, b.CsumOffset = 0, uint16(off)
 		return
 	}
 	b.CsumStart = 0
 	sum := wire.UDPChecksum(ip.SumChain(acc, b, 0, b.TotalLen()))
-	be.PutUint16(field, sum)
+	be.PutUint16(b.Bytes()[off:], sum)
 }
 
 // AtEnd has e told, in the receive loop, once this batch is delivered and before

@@ -310,7 +310,7 @@ func TestRoutes(t *testing.T) {
 			return err.Error()
 		}
 		st := r.current()
-		next := "fixed " + st.mac.String()
+		next := "fixed " + wire.MACOf(st.mac).String()
 		if st.entry != nil {
 			next = st.entry.Addr().String()
 		}

@@ -53,8 +53,10 @@ type routeState struct {
 	ifc      *Interface
 	mtu      int          // of the path
 	entry    *neigh.Entry // of the next hop; nil where mac is fixed
-	mac      wire.MAC     // of a group, of broadcast, or of loopback
+	mac      uint64       // of a group, of broadcast, or of loopback, as wire.MAC.Word
+	from     uint64       // the interface's own, likewise
 	src, dst uint32       // of IPv4
+	sum4     uint32       // of their 16-bit words
 	v6       bool
 	err      error
 }
@@ -186,8 +188,10 @@ func (r *Route) resolve() *routeState {
 	}
 	st.ifc = ifc
 	st.mtu = ifc.MTU()
+	st.from = ifc.mac.Word()
 	if !st.v6 {
 		st.src, st.dst = wire.U32(r.local), wire.U32(r.remote)
+		st.sum4 = st.src>>16 + st.src&0xffff + st.dst>>16 + st.dst&0xffff
 	}
 	if m := s.pmtu.get(r.remote, s.clock.Now()); m != 0 && m < st.mtu {
 		st.mtu = m
@@ -195,9 +199,9 @@ func (r *Route) resolve() *routeState {
 	switch {
 	case ifc.loopback:
 	case next.IsMulticast():
-		st.mac = multicastMAC(next)
+		st.mac = multicastMAC(next).Word()
 	case next == broadcast4 || next.Is4() && ifc.addrs.Load().isBroadcast(wire.U32(next)):
-		st.mac = wire.BroadcastMAC
+		st.mac = wire.BroadcastMAC.Word()
 	default:
 		if st.entry = ifc.neigh.Get(next); st.entry == nil {
 			st.err = fmt.Errorf("stack: route to %v: neighbour cache of %s is full: %w", r.remote, ifc.name, ErrTxFull)
@@ -327,24 +331,25 @@ func single(b *pkt.Buf) *[1]*pkt.Buf {
 	return one
 }
 
-// link is the current state and the next hop's Ethernet address, if known.
-func (r *Route) link() (st *routeState, mac wire.MAC, known bool) {
+// link is the current state and the next hop's Ethernet address, as
+// wire.MAC.Word, if known.
+func (r *Route) link() (st *routeState, mac uint64, known bool) {
 	st = r.current()
 	if st.entry == nil {
 		return st, st.mac, true
 	}
-	mac, state := st.entry.MAC()
+	mac, state := st.entry.Word()
 	switch state {
 	case neigh.Gone:
 		st = r.resolve()
 		if st.err != nil || st.entry == nil {
 			return st, st.mac, true
 		}
-		if mac, state = st.entry.MAC(); state == neigh.Incomplete || state == neigh.Gone {
-			return st, wire.MAC{}, false
+		if mac, state = st.entry.Word(); state == neigh.Incomplete || state == neigh.Gone {
+			return st, 0, false
 		}
 	case neigh.Incomplete:
-		return st, wire.MAC{}, false
+		return st, 0, false
 	}
 	if state == neigh.Stale {
 		st.ifc.neigh.Used(st.entry)
@@ -396,33 +401,47 @@ func (st *routeState) flush(q int, frames []*pkt.Buf, sumOff int) int {
 // pseudo is the sum of the pseudo header for n bytes.
 func (r *Route) pseudo(st *routeState, p wire.Proto, n int) uint32 {
 	if !st.v6 {
-		return wire.PseudoSum4(st.src, st.dst, p, n)
+		return st.sum4 + uint32(p) + uint32(n)
 	}
 	s, d := r.local.As16(), r.remote.As16()
 	return wire.PseudoSum6(s[:], d[:], p, n)
 }
 
 // prepare puts checksum, IP and Ethernet header to a packet.
-func (r *Route) prepare(st *routeState, mac wire.MAC, p wire.Proto, sumOff int, b *pkt.Buf) {
+func (r *Route) prepare(st *routeState, mac uint64, p wire.Proto, sumOff int, b *pkt.Buf) {
 	n := b.TotalLen()
 	if sumOff >= 0 {
 		st.ifc.finishSum(b, r.pseudo(st, p, n), sumOff)
 	}
-	var e []byte
+	size := wire.EthLen + wire.IPv4MinLen
 	if st.v6 {
-		e = b.Prepend(wire.EthLen + wire.IPv6Len)
+		size = wire.EthLen + wire.IPv6Len
+		e := b.Prepend(size)
 		wire.PutIPv6(e[wire.EthLen:], r.TOS, 0, n, p, r.TTL, r.local, r.remote)
+		be.PutUint64(e, mac<<16|st.from>>32)
+		be.PutUint32(e[8:], uint32(st.from))
 		be.PutUint16(e[12:], uint16(wire.EtherIPv6))
 	} else {
-		e = b.Prepend(wire.EthLen + wire.IPv4MinLen)
-		wire.PutIPv4(e[wire.EthLen:], &wire.IPv4Fields{TOS: r.TOS, TotalLen: wire.IPv4MinLen + n, DF: true, TTL: r.TTL, Proto: p, Src: st.src, Dst: st.dst})
-		be.PutUint16(e[12:], uint16(wire.EtherIPv4))
+		r.putIPv4(st, mac, p, n, (*[wire.EthLen + wire.IPv4MinLen]byte)(b.Prepend(size)))
 	}
-	*(*[6]byte)(e) = mac
-	*(*[6]byte)(e[6:]) = st.ifc.mac
 	if b.Flags&pkt.CsumPartial != 0 {
-		b.CsumStart += uint16(len(e))
+		b.CsumStart += uint16(size)
 	}
+}
+
+// putIPv4 writes the headers of a packet with n bytes of payload, as wire.PutIPv4
+// would, in words and with the sum from what is known of all its packets.
+func (r *Route) putIPv4(st *routeState, mac uint64, p wire.Proto, n int, h *[wire.EthLen + wire.IPv4MinLen]byte) {
+	const dontFragment = 0x4000
+	first := 0x4500 | uint32(r.TOS)
+	total := uint32(uint16(wire.IPv4MinLen + n))
+	life := uint32(r.TTL)<<8 | uint32(p)
+	sum := ^wire.Fold(first + total + dontFragment + life + st.sum4)
+	be.PutUint64(h[0:], mac<<16|st.from>>32)
+	be.PutUint64(h[8:], st.from<<32|uint64(wire.EtherIPv4)<<16|uint64(first))
+	be.PutUint64(h[16:], uint64(total)<<48|dontFragment<<16|uint64(life))
+	be.PutUint64(h[24:], uint64(sum)<<48|uint64(st.src)<<16|uint64(st.dst>>16))
+	be.PutUint16(h[32:], uint16(st.dst))
 }
 
 // fragment sends a packet in pieces that fit the path (RFC 791 §3.2, RFC 8200
@@ -478,7 +497,7 @@ func (r *Route) fragment(st *routeState, q int, p wire.Proto, sumOff int, b *pkt
 		e := wire.Eth(f.Prepend(wire.EthLen))
 		e.SetType(t)
 		if st.entry == nil {
-			ifc.sendTo(q, st.mac, f)
+			ifc.sendTo(q, wire.MACOf(st.mac), f)
 		} else {
 			f.Queue = uint16(q)
 			ifc.neigh.Resolve(st.entry, f)

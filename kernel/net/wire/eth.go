@@ -8,6 +8,17 @@ type MAC [6]byte
 // BroadcastMAC is the address of all stations.
 var BroadcastMAC = MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
+// Word is the address as a number, the first octet uppermost of 48 bits: the form
+// in which headers are put together. MACOf is its reverse.
+func (m MAC) Word() uint64 {
+	return uint64(m[0])<<40 | uint64(m[1])<<32 | uint64(m[2])<<24 | uint64(m[3])<<16 | uint64(m[4])<<8 | uint64(m[5])
+}
+
+// MACOf is the address whose Word is w; bits above the 48 do not count.
+func MACOf(w uint64) MAC {
+	return MAC{byte(w >> 40), byte(w >> 32), byte(w >> 24), byte(w >> 16), byte(w >> 8), byte(w)}
+}
+
 // IsMulticast reports a group address (802.3 §3.2.3), which broadcast is too.
 func (m MAC) IsMulticast() bool { return m[0]&1 != 0 }
 
