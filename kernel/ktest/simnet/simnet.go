@@ -42,10 +42,12 @@ type Config struct {
 	Seed    uint64        // of all chance
 	Loss    float64       // frame vanishes
 	Dup     float64       // frame arrives twice
-	Corrupt float64       // one bit of the frame is flipped
+	Corrupt float64       // one bit of the frame is flipped; not of ARP, which has no checksum, where SpareARP is set
 	Reorder float64       // frame is overtaken by the next (or, with Delay, held back for Delay more)
 	Delay   time.Duration // of each frame
 	Jitter  time.Duration // added to Delay, at random, without reordering
+
+	SpareARP bool
 }
 
 // Net is a switch with its links.
@@ -329,7 +331,7 @@ func (l *Link) transmit(f []byte, info frameInfo) {
 	var out [][]byte
 	var infos []frameInfo
 	if loss >= c.Loss {
-		if corrupt < c.Corrupt {
+		if corrupt < c.Corrupt && !(c.SpareARP && isARP(f)) {
 			bit %= uint64(len(f) * 8)
 			f[bit/8] ^= 1 << (bit % 8)
 		}
@@ -380,6 +382,10 @@ func (l *Link) transmit(f []byte, info frameInfo) {
 		})
 	}
 	l.mu.Unlock()
+}
+
+func isARP(f []byte) bool {
+	return len(f) >= wire.EthLen && binary.BigEndian.Uint16(f[12:]) == uint16(wire.EtherARP)
 }
 
 // deliver switches a frame, in a buffer or as bytes, to the port that has its

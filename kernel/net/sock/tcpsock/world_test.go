@@ -2,6 +2,7 @@ package tcpsock
 
 import (
 	"context"
+	"math"
 	"net/netip"
 	"runtime"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"osv/kernel/hw/dma"
 	kclock "osv/kernel/ktest/clock"
 	"osv/kernel/ktest/simnet"
+	"osv/kernel/net/clock"
 	"osv/kernel/net/stack"
 	"osv/kernel/net/tcp"
 	"osv/kernel/net/tcpstack"
@@ -32,6 +34,7 @@ type worldConfig struct {
 	net    simnet.Config
 	host   Config
 	manual bool // fake clock, no goroutines
+	bubble bool // in a synctest bubble: its time, and it looks for goroutines itself
 }
 
 func newWorld(t testing.TB, cfg worldConfig) *world {
@@ -44,6 +47,11 @@ func newWorld(t testing.TB, cfg worldConfig) *world {
 		w.clock.Advance(time.Hour)
 		sc.Manual, sc.Clock = true, w.clock
 		cfg.net.Clock = w.clock
+	}
+	if cfg.bubble {
+		before = math.MaxInt
+		sc.Clock = bubbleClock{start: time.Now()}
+		cfg.net.Clock = sc.Clock
 	}
 	if cfg.net.Bufs == 0 {
 		cfg.net.Bufs = 4096
@@ -77,6 +85,14 @@ func newWorld(t testing.TB, cfg worldConfig) *world {
 	t.Cleanup(func() { w.close(before) })
 	return w
 }
+
+// bubbleClock is clock.System with an origin in the bubble.
+type bubbleClock struct {
+	clock.System
+	start time.Time
+}
+
+func (c bubbleClock) Now() int64 { return int64(time.Since(c.start)) + 1e12 }
 
 // close ends everything and looks for what is left behind: buffers, regions of
 // memory, goroutines.
