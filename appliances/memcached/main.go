@@ -76,6 +76,12 @@ func serve(o options.Options) (err error) {
 	if err != nil {
 		return err
 	}
+	if machine != nil {
+		machine.AddShrinker(s.Store())
+		if got := s.Store().Limit() >> 20; got < o.MemoryMB {
+			fmt.Fprintf(h.Console(), "memcached: -m %d: the guest has memory for %d\n", o.MemoryMB, got)
+		}
+	}
 	if err := s.Start(); err != nil {
 		return err
 	}

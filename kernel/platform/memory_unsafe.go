@@ -7,17 +7,21 @@ import (
 	"osv/kernel/hw/dma"
 	"osv/kernel/hw/gate"
 	"osv/kernel/hw/mmio"
+	"osv/kernel/platform/reclaim"
 )
 
 // dmaMemory gives drivers contiguous RAM; bus addresses are physical ones, since
-// no IOMMU is used.
-type dmaMemory struct{}
+// no IOMMU is used. What cannot be had is asked of caches and the Go heap once.
+type dmaMemory struct{ balance *reclaim.Balance }
 
-func (dmaMemory) Alloc(size, align int) (dma.Region, error) {
+func (m dmaMemory) Alloc(size, align int) (dma.Region, error) {
 	if size <= 0 || align <= 0 || align&(align-1) != 0 {
 		return dma.Region{}, dma.ErrNoMemory{Size: size, Align: align}
 	}
 	pa, b, err := gate.Frames(size, align)
+	if err != nil && m.balance.Need(size) {
+		pa, b, err = gate.Frames(size, align)
+	}
 	if err != nil {
 		return dma.Region{}, dma.ErrNoMemory{Size: size, Align: align}
 	}

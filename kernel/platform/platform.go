@@ -10,6 +10,7 @@ package platform
 import (
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"osv/kernel/drivers/virtioblk"
@@ -18,6 +19,7 @@ import (
 	"osv/kernel/hw/gate"
 	"osv/kernel/net/sock"
 	"osv/kernel/pkt"
+	"osv/kernel/platform/reclaim"
 	"osv/kernel/trace"
 )
 
@@ -36,9 +38,11 @@ type System struct {
 	Disks   []*virtioblk.Device // in the order found: blk0, blk1, …
 	Random  int                 // devices that seed the generator
 
-	net   *sock.Net
-	irqs  *interrupts
-	start time.Time
+	balance *reclaim.Balance
+	watch   sync.Once // over the Go heap
+	net     *sock.Net
+	irqs    *interrupts
+	start   time.Time
 }
 
 // Booted says whether this program runs as the kernel of a guest. Programs that
@@ -57,7 +61,8 @@ func Start() *System {
 		gate.Exit(StatusUsage)
 	}
 	os.Args = append(os.Args[:1:1], o.Args...)
-	s := &System{Options: o, Memory: dmaMemory{}, start: time.Now()}
+	s := &System{Options: o, balance: newBalance(), start: time.Now()}
+	s.Memory = dmaMemory{s.balance}
 	if s.informational() {
 		gate.Exit(0)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"osv/kernel/hw/gate"
 	"osv/kernel/net/sock"
 	"osv/kernel/net/sock/tcpsock"
 	"osv/kernel/net/stack"
@@ -23,7 +24,9 @@ func (s *System) Net() (*sock.Net, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := sock.New(st, sock.Config{Mem: s.Memory})
+	cfg := sock.Config{Mem: s.Memory}
+	cfg.TCP.Chunks, cfg.TCP.ChunkSize = tcpChunks(int(gate.Memory().Total)), tcpChunk
+	n, err := sock.New(st, cfg)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}

@@ -64,7 +64,7 @@ func init() {
 			o.Listen = append(o.Listen, strings.Split(v, ",")...)
 			return nil
 		}},
-		{'m', "memory-limit", "num", "memory in megabytes, index included (default: 64); \"all\" or 0 is\nnine tenths of what is free at the start", false, func(o *Options, v string) error {
+		{'m', "memory-limit", "num", "memory in megabytes, index included (default: 64); \"all\" or 0 is\nnine tenths of what is free at the start; a guest gives back what\nits heap and drivers need", false, func(o *Options, v string) error {
 			if v == "all" {
 				v = "0"
 			}

@@ -48,6 +48,7 @@ func (s *Server) general(add func(name, value string)) {
 	num("threads", int64(s.opt.Threads))
 	add("engine", s.engine)
 	num("shards", int64(s.store.NumShards()))
+	num("reclaimed_bytes", int64(s.store.Shrunk()))
 	num("udp_replies_dropped", int64(s.stats.udpDropped.Load()))
 	// Without stopping the world, as this may be the receive loop.
 	m := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}

@@ -90,20 +90,6 @@ func (s *Store) Maintain(pause func()) {
 	s.dropPooled()
 }
 
-// dropPooled gives the frames of pooled pages beyond the budget back.
-func (s *Store) dropPooled() {
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	spare := int64(s.pool.n) - (s.pool.budget.Load() - s.pool.out.Load())
-	for n := s.pool.head; n != 0 && spare > 0; n = s.pages[n].next {
-		if !s.pages[n].drop {
-			s.mem.Drop(s.pageBytes(n))
-			s.pages[n].drop = true
-		}
-		spare--
-	}
-}
-
 // automoveRatio: a class whose oldest item is younger than this part of the
 // oldest class's gets a page from it, if it had to evict.
 const automoveRatio = 0.8

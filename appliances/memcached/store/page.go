@@ -1,8 +1,13 @@
 package store
 
+import "runtime"
+
 // Moving pages: between classes, between shards, and back to the Memory. A page
 // is emptied by taking its items out of the cache; when their readers have left
 // and the last chunk is back, putBack hands the page to the pool.
+
+// drainStep is the number of items taken out under one hold of the mutex.
+const drainStep = 64
 
 // pageBusy reports whether something stands in the way of draining page n. Caller must hold the
 // owner's mutex.
@@ -28,7 +33,8 @@ func (sh *shard) pageBusy(n uint32) bool {
 
 // drain takes all items of page n out of the cache and lets it go to the pool
 // when they are free, its frames to the Memory if drop is set. It reports false,
-// with nothing done, where a chunk is in use otherwise. Caller must hold sh.mu.
+// with nothing done, where a chunk is in use otherwise. Caller must hold sh.mu and
+// must expect it to have been let go in between: a page of small items takes 2 ms.
 func (sh *shard) drain(n uint32, drop bool) bool {
 	s, p := sh.s, &sh.s.pages[n]
 	if p.draining || sh.pageBusy(n) {
@@ -47,6 +53,7 @@ func (sh *shard) drain(n uint32, drop bool) bool {
 	}
 	size := s.classes.size[p.cls]
 	now := s.rel.Load()
+	taken := 0
 	for i := int32(0); i < p.cut; i++ {
 		it := s.arena.item(ref(int(n)*pageBytes + int(i)*size))
 		if it.kind == chunkPiece {
@@ -57,11 +64,17 @@ func (sh *shard) drain(n uint32, drop bool) bool {
 		}
 		if why := s.gone(it, now); why != alive {
 			sh.reclaim(it, why)
-			continue
+		} else {
+			sh.countEviction(it)
+			sh.st.PageEvictions++
+			sh.unlink(it)
 		}
-		sh.countEviction(it)
-		sh.st.PageEvictions++
-		sh.unlink(it)
+		if taken++; taken%drainStep == 0 {
+			// A receive loop may be waiting to store something.
+			sh.mu.Unlock()
+			runtime.Gosched()
+			sh.mu.Lock()
+		}
 		// The page may have become free and even been reused only when all its
 		// chunks are back; reap runs inside unlink.
 		if !sh.owns(n) || !s.pages[n].draining {
@@ -153,7 +166,7 @@ func (sh *shard) steal(c int) bool {
 	s := sh.s
 	for i := 1; i < len(s.shards); i++ {
 		o := &s.shards[(sh.id+i)&(len(s.shards)-1)]
-		if o.release(false) {
+		if o.release() {
 			return true
 		}
 	}
@@ -163,81 +176,21 @@ func (sh *shard) steal(c int) bool {
 // release empties one page of the shard and waits until it is in the pool. It
 // reports whether there was one. Caller must hold no mutex and be in no reader
 // section.
-func (sh *shard) release(drop bool) bool {
+func (sh *shard) release() bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	n := sh.victim(0)
-	if n == 0 || !sh.drain(n, drop) {
+	return n != 0 && sh.empty(n, false)
+}
+
+// empty drains page n and waits until its readers have left. A pin that came
+// between the look and the drain may still hold it. Caller must hold sh.mu and
+// must expect it to have been let go in between.
+func (sh *shard) empty(n uint32, drop bool) bool {
+	if !sh.drain(n, drop) {
 		return false
 	}
 	sh.wait(sh.s.epochs.now.Load())
 	sh.reap()
-	// A pin that came between the look and the drain may still hold it.
-	return true
-}
-
-// setBudget computes how many pages the limit leaves after the index.
-func (s *Store) setBudget() {
-	b := (s.limit.Load() - s.indexBytes.Load()) / pageBytes
-	s.pool.budget.Store(max(b, 1))
-}
-
-// Shrink gives at least n bytes back to the Memory if it can, least valuable
-// pages first, and lowers the limit by what it gave. It returns that number of
-// bytes. The platform calls it when memory runs short.
-func (s *Store) Shrink(n int) int {
-	freed := 0
-	// Pages in the pool hold frames until they are dropped.
-	s.pool.mu.Lock()
-	for p := s.pool.head; p != 0 && freed < n; p = s.pages[p].next {
-		if !s.pages[p].drop {
-			s.mem.Drop(s.pageBytes(p))
-			s.pages[p].drop = true
-			freed += pageBytes
-		}
-	}
-	s.pool.mu.Unlock()
-	for freed < n {
-		// From the shard with most pages, so that all shrink alike.
-		some := false
-		for i := range s.shards {
-			if freed < n && s.shards[i].release(true) {
-				freed += pageBytes
-				some = true
-			}
-		}
-		if !some {
-			break
-		}
-	}
-	s.limit.Add(-int64(freed))
-	s.setBudget()
-	s.shrunk.Add(int64(freed))
-	return freed
-}
-
-// Grow raises the limit by up to n bytes again after Shrink and returns by how
-// much. The platform calls it when memory is plenty.
-func (s *Store) Grow(n int) int {
-	for {
-		was := s.shrunk.Load()
-		g := min(int64(n), was)
-		if s.shrunk.CompareAndSwap(was, was-g) {
-			s.limit.Add(g)
-			s.setBudget()
-			return int(g)
-		}
-	}
-}
-
-// SetLimit changes the memory limit to n bytes. Lowering it takes effect page by
-// page in Maintain. It reports false where n is beyond the reserved range.
-func (s *Store) SetLimit(n int) bool {
-	if n > s.reserve {
-		return false
-	}
-	s.limit.Store(int64(n))
-	s.shrunk.Store(0)
-	s.setBudget()
 	return true
 }

@@ -21,12 +21,12 @@ func TestShrinkGivesPagesBack(t *testing.T) {
 		set(t, &w, fmt.Sprint("k", i), strings.Repeat("x", 450), 0)
 	}
 	before := s.Info()
-	if got := s.Shrink(3 << 20); got < 3<<20 || m.drop < 3<<20 {
-		t.Fatalf("shrunk by %d, %d dropped", got, m.drop)
+	if got, more := s.Shrink(3<<20), before.MemoryBytes-9<<20; got != 3<<20 || more <= 0 || m.drop < more {
+		t.Fatalf("shrunk by %d, %d dropped, %d held before", got, m.drop, before.MemoryBytes)
 	}
 	after := s.Info()
-	if after.MemoryBytes > before.MemoryBytes-3<<20 || after.Limit != 9<<20 {
-		t.Errorf("%d bytes of a limit of %d after, %d before", after.MemoryBytes, after.Limit, before.MemoryBytes)
+	if after.MemoryBytes > 9<<20 || after.Limit != 9<<20 || s.Claim() > 1<<20 || s.Shrunk() != 3<<20 {
+		t.Errorf("%d bytes of a limit of %d after, %d before; %d to come", after.MemoryBytes, after.Limit, before.MemoryBytes, s.Claim())
 	}
 	// The newest items are the last to go.
 	if val(&w, "k14999") == "-" {
@@ -43,6 +43,59 @@ func TestShrinkGivesPagesBack(t *testing.T) {
 	}
 	if got := s.Grow(100 << 20); got != 2<<20 || s.Limit() != 12<<20 {
 		t.Errorf("grew by %d to %d", got, s.Limit())
+	}
+	s.check(t)
+}
+
+// A Store that holds little gives up what it may take, and no item.
+func TestShrinkTakesTheClaimFirst(t *testing.T) {
+	s := newTest(t, Config{Memory: plain, Limit: 64 << 20})
+	w := s.Worker(0)
+	set(t, &w, "k", "v", 0)
+	claim := s.Claim()
+	if claim < 62<<20 || claim >= 64<<20 {
+		t.Errorf("claim of %d", claim)
+	}
+	if got := s.Shrink(40 << 20); got != 40<<20 || s.Claim() != claim-40<<20 || val(&w, "k") != "v" {
+		t.Errorf("gave %d, claim %d, item %q", got, s.Claim(), val(&w, "k"))
+	}
+	// Never all of it.
+	if got := s.Shrink(1 << 30); got <= 0 || s.Limit() < 2<<20 || s.Shrink(1) != 0 {
+		t.Errorf("gave %d of the rest, limit %d", got, s.Limit())
+	}
+	set(t, &w, "l", "v", 0)
+	if s.Grow(1 << 30); s.Limit() != 64<<20 || s.Shrunk() != 0 {
+		t.Errorf("grew to %d, %d still away", s.Limit(), s.Shrunk())
+	}
+}
+
+// largeMemory counts the large pages of the machine that are dropped as a whole.
+type largeMemory struct {
+	heapMemory
+	whole int
+}
+
+func (m *largeMemory) Drop(b []byte) {
+	if len(b) == 2*pageBytes {
+		m.whole++
+	}
+	m.heapMemory.Drop(b)
+}
+
+// Pages are given back in pairs that make a large page.
+func TestShrinkEmptiesLargePages(t *testing.T) {
+	m := &largeMemory{}
+	s, err := New(Config{Memory: m, Limit: 24 << 20, Seed: 1, Shards: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	w := s.Worker(0)
+	for i := range 60000 {
+		set(t, &w, fmt.Sprint("k", i), strings.Repeat("x", 450), 0)
+	}
+	if got := s.Shrink(8 << 20); got != 8<<20 || m.whole < 4 {
+		t.Errorf("gave %d bytes, %d large pages", got, m.whole)
 	}
 	s.check(t)
 }

@@ -22,10 +22,11 @@ func (p *pageInfo) used() int32 { return p.cut - p.free }
 
 // pool holds the pages that no shard owns.
 type pool struct {
-	mu    sync.Mutex
-	head  uint32 // returned pages; page numbers, 0 = none
-	n     int    // pages on that list
-	fresh uint32 // next page that was never used
+	mu      sync.Mutex
+	head    uint32 // returned pages; page numbers, 0 = none
+	n       int    // pages on that list
+	dropped int    // of them, those without frames
+	fresh   uint32 // next page that was never used
 	// out is the number of pages that shards own. budget is how many they may
 	// own; it falls when the index grows or the limit is lowered, and may then
 	// be below out until pages have been drained.
@@ -46,6 +47,9 @@ func (s *Store) takePage(sh *shard, c int) uint32 {
 	case n != 0:
 		p.head = s.pages[n].next
 		p.n--
+		if s.pages[n].drop {
+			p.dropped--
+		}
 	case int(p.fresh) < len(s.pages):
 		n = p.fresh
 		p.fresh++
@@ -60,16 +64,16 @@ func (s *Store) takePage(sh *shard, c int) uint32 {
 
 // giveBack returns an unused page. Caller must hold the owner's mutex.
 func (s *Store) giveBack(n uint32, drop bool) {
-	if drop {
-		s.mem.Drop(s.pageBytes(n))
-	}
 	p := &s.pool
 	p.mu.Lock()
 	s.owner[n].Store(0)
-	s.pages[n] = pageInfo{next: p.head, drop: drop}
+	s.pages[n] = pageInfo{next: p.head}
 	p.head = n
 	p.n++
 	p.out.Add(-1)
+	if drop {
+		s.dropPage(n)
+	}
 	p.mu.Unlock()
 }
 
