@@ -30,9 +30,11 @@ func (r *rttState) sample(now, rtt int64, expected int) {
 	rtt = max(rtt, 1)
 	if r.srtt == 0 {
 		r.srtt, r.rttvar = rtt, rtt/2
+	} else if d := rtt - r.srtt; expected <= 1 {
+		r.rttvar += (max(d, -d) - r.rttvar) / 4
+		r.srtt = max(1, r.srtt+d/8)
 	} else {
-		n := int64(max(expected, 1))
-		d := rtt - r.srtt
+		n := int64(expected)
 		r.rttvar += (max(d, -d) - r.rttvar) / (4 * n)
 		r.srtt = max(1, r.srtt+d/(8*n))
 	}
@@ -69,6 +71,10 @@ func (r *rttState) backedOff(n int) int64 {
 // rttSample takes a measurement from an ACK.
 func (c *Conn) rttSample(rtt int64) {
 	// Every second full segment is acknowledged.
-	c.rtt.sample(c.now, rtt, (c.flight()+2*c.mss-1)/(2*c.mss))
+	expected := 1
+	if n := c.flight(); n > 2*c.mss {
+		expected = (n + 2*c.mss - 1) / (2 * c.mss)
+	}
+	c.rtt.sample(c.now, rtt, expected)
 	c.cc.rttSample(rtt)
 }

@@ -30,8 +30,11 @@ func (s *Segment) Parse(b *pkt.Buf) bool {
 	s.SrcPort, s.DstPort = h.SrcPort(), h.DstPort()
 	s.Seq, s.Ack = seq.Num(h.Seq()), seq.Num(h.Ack())
 	s.Flags, s.Window, s.Urgent = h.Flags(), h.Window(), h.Urgent()
-	s.Opt.Parse(h.Options())
-	b.Trim(h.HeaderLen())
+	n := h.HeaderLen()
+	if n != wire.TCPMinHeader+wire.TCPTimestampLen || !s.Opt.ParseTimestamp((*[wire.TCPTimestampLen]byte)(h[wire.TCPMinHeader:])) {
+		s.Opt.Parse(h.Options())
+	}
+	b.Head += n
 	s.Buf, s.n = b, b.TotalLen()
 	return true
 }

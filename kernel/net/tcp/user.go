@@ -22,7 +22,10 @@ func (c *Conn) Send(now int64, p []byte) (int, error) {
 	case c.finQueued || !c.state.maySend() && c.state != StateSynSent && c.state != StateSynReceived:
 		return 0, ErrClosing
 	}
-	n := min(len(p), c.SendRoom())
+	n := len(p)
+	if c.snd.len+n > min(c.sndLimit, sendFloor) { // within the floor there is room in any case
+		n = min(n, c.SendRoom())
+	}
 	done := c.snd.append(p[:n])
 	if done < n {
 		c.memAt = now + stallWait // the timer tells when to try again
@@ -37,7 +40,7 @@ func (c *Conn) SendRoom() int { return max(0, c.sendLimit()-c.snd.len) }
 // buffer is free, or there is an error to return.
 func (c *Conn) Writable() bool {
 	return c.finQueued || !c.state.maySend() && c.state != StateSynSent && c.state != StateSynReceived ||
-		c.state.maySend() && c.snd.len <= c.sendLimit()*2/3
+		c.state.maySend() && (c.snd.len == 0 || c.snd.len <= c.sendLimit()*2/3)
 }
 
 // HungUp reports that the peer sends no more, or that no more is taken.

@@ -20,6 +20,11 @@ func (c *Conn) maxWindow() int { return 0xffff << c.rcvScale }
 // returns the window field of a segment to be sent. The edge never moves back
 // (SHLD-14): octets up to it are taken however the field was rounded.
 func (c *Conn) windowField(syn bool) uint16 {
+	known := c.rcvAdv.Sub(c.rcvNxt)
+	if c.rcvLimit-known < min(c.rcvLimit/2, c.rcvMSS) && !syn {
+		// Nearly all that there can ever be is promised.
+		return uint16(min(known>>c.rcvScale, 0xffff))
+	}
 	if syn { // never scaled
 		wnd := min(c.rcvFree(), 0xffff)
 		c.rcvAdv = c.rcvNxt.Add(wnd)
@@ -47,6 +52,9 @@ func (c *Conn) afterRead() {
 		return
 	}
 	known := c.rcvAdv.Sub(c.rcvNxt)
+	if c.rcvLimit-known < min(c.rcvLimit/2, c.rcvMSS) {
+		return
+	}
 	could := min(c.rcvFree(), c.maxWindow())
 	if could-known < min(c.rcvLimit/2, c.rcvMSS) {
 		return

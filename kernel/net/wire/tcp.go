@@ -164,6 +164,22 @@ type TCPOptions struct {
 // Appendix A recommends and that nearly every data segment has.
 const tcpTimestampWord = tcpOptNop<<24 | tcpOptNop<<16 | tcpOptTimestamp<<8 | 10
 
+// TCPTimestampLen is the size of an options area with the timestamps alone, in
+// the layout that RFC 7323 Appendix A recommends.
+const TCPTimestampLen = 12
+
+// ParseTimestamp is Parse for an area of that layout. It reports false for any
+// other, and leaves o as it was.
+func (o *TCPOptions) ParseTimestamp(b *[TCPTimestampLen]byte) bool {
+	if binary.BigEndian.Uint32(b[:]) != tcpTimestampWord {
+		return false
+	}
+	o.Have, o.NSACK = TCPOptTimestamp, 0
+	o.TSVal = binary.BigEndian.Uint32(b[4:])
+	o.TSEcr = binary.BigEndian.Uint32(b[8:])
+	return true
+}
+
 // Parse reads an options area. Unknown options are skipped. An option of a
 // known kind with a wrong length is ignored; a length that is 0, 1 or leads out
 // of the area ends the reading, and Parse reports false: the options before it
