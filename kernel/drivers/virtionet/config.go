@@ -19,10 +19,12 @@ const statusLinkUp = 1 // VIRTIO_NET_S_LINK_UP
 const (
 	featCsum      virtio.Features = 1 << 0  // device finishes checksums
 	featGuestCsum virtio.Features = 1 << 1  // driver takes unfinished checksums
+	featOffloads  virtio.Features = 1 << 2  // CTRL_GUEST_OFFLOADS: receive offloads by command
 	featMTU       virtio.Features = 1 << 3  // device tells the MTU
 	featMAC       virtio.Features = 1 << 5  // device tells the MAC address
 	featGuestTSO4 virtio.Features = 1 << 7  // driver takes merged TCPv4 segments
 	featGuestTSO6 virtio.Features = 1 << 8  //
+	featGuestECN  virtio.Features = 1 << 9  // driver takes merged segments of which the first has CWR
 	featHostTSO4  virtio.Features = 1 << 11 // device splits TCPv4 segments
 	featHostTSO6  virtio.Features = 1 << 12 //
 	featMrgRxbuf  virtio.Features = 1 << 15 // a frame may take several buffers
@@ -38,6 +40,7 @@ const (
 var requires = [][2]virtio.Features{
 	{featGuestTSO4, featGuestCsum},
 	{featGuestTSO6, featGuestCsum},
+	{featOffloads, featCtrlVQ},
 	{featHostTSO4, featCsum},
 	{featHostTSO6, featCsum},
 	{featCtrlRx, featCtrlVQ},
@@ -45,8 +48,9 @@ var requires = [][2]virtio.Features{
 	{featCtrlMAC, featCtrlVQ},
 }
 
-// wanted chooses the features to accept of those offered.
-func wanted(offered virtio.Features, cfg Config, pairs int) virtio.Features {
+// wanted chooses the features to accept of those offered. lro says that the
+// receive rings have room for merged segments.
+func wanted(offered virtio.Features, cfg Config, pairs int, lro bool) virtio.Features {
 	w := featMTU | featMAC | featMrgRxbuf | featStatus | featCtrlVQ | featCtrlRx | featCtrlMAC |
 		virtio.FeatureAnyLayout
 	if !cfg.NoEventIdx {
@@ -56,8 +60,8 @@ func wanted(offered virtio.Features, cfg Config, pairs int) virtio.Features {
 		w |= featCsum | featGuestCsum | featHostTSO4 | featHostTSO6
 		// Merged segments need chains of buffers: without MRG_RXBUF each buffer
 		// would have to hold 64 KiB (§5.1.6.3.1).
-		if cfg.LRO && offered.Has(featMrgRxbuf) {
-			w |= featGuestTSO4 | featGuestTSO6
+		if cfg.LRO && lro && offered.Has(featMrgRxbuf) {
+			w |= featGuestTSO4 | featGuestTSO6 | featGuestECN | featOffloads
 		}
 	}
 	if pairs > 1 {
@@ -69,7 +73,19 @@ func wanted(offered virtio.Features, cfg Config, pairs int) virtio.Features {
 			w &^= r[0]
 		}
 	}
+	if w&(featGuestTSO4|featGuestTSO6) == 0 { // GUEST_ECN stands on either
+		w &^= featGuestECN | featOffloads
+	}
 	return w
+}
+
+// lroFits reports whether a receive ring holds a frame of the largest size, also
+// when it is about to be refilled. A device with such a frame and a smaller ring
+// would wait for ever.
+func lroFits(t virtio.Transport, cfg Config) bool {
+	size, err := t.QueueMax(0)
+	size = min(size, cfg.RxRing)
+	return err == nil && size-refillAt(size)+1 >= buffersFor(maxFrame, bufLen(cfg.RxPools[0], hdrBytes), hdrBytes)
 }
 
 // netConf is the device configuration as far as features say it is valid.

@@ -21,6 +21,9 @@ const (
 
 	ctrlMQ         = 4
 	ctrlMQPairsSet = 0
+
+	ctrlOffloads    = 5 // VIRTIO_NET_CTRL_GUEST_OFFLOADS
+	ctrlOffloadsSet = 0
 )
 
 const ctrlOK = 0 // VIRTIO_NET_OK
@@ -134,6 +137,23 @@ func (d *Device) rxMode(cmd byte, on bool) error {
 		b = 1
 	}
 	return d.ctrl.do(ctrlRx, cmd, b)
+}
+
+// SetLRO has the device merge received TCP segments, or stop (§5.1.6.5.6), where
+// Config.LRO had it agree to that at all. Frames on their way may still be as
+// before.
+func (d *Device) SetLRO(on bool) error {
+	f := d.dev.Features
+	if !f.Has(featOffloads) {
+		return d.dev.Errorf("device's receive offloads cannot be changed")
+	}
+	set := f & featGuestCsum
+	if on {
+		set = f & (featGuestCsum | featGuestTSO4 | featGuestTSO6 | featGuestECN)
+	}
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], uint64(set)) // the bits are those of the features
+	return d.ctrl.do(ctrlOffloads, ctrlOffloadsSet, b[:]...)
 }
 
 // SetMAC changes the device's address, §5.1.6.5.2. Caps keeps telling the address

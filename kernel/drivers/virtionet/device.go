@@ -2,8 +2,8 @@
 //
 // Spec: VIRTIO 1.2 (OASIS, 2022-07-01) §5.1, on the transports and queues of
 // drivers/virtio. Covered: multiqueue with the control queue, mergeable receive
-// buffers, checksum offload and TCP segmentation both ways, MTU, link status, MAC
-// and receive mode commands, the legacy header and layout rules. Not covered:
+// buffers, checksum offload and TCP segmentation both ways, MTU, link status, MAC,
+// receive mode and receive offload commands, the legacy header and layout rules. Not covered:
 // RSS and hash reports, VLAN filtering, UDP segmentation, guest announcements,
 // packed rings.
 //
@@ -54,7 +54,7 @@ type Config struct {
 	Pairs       int  // queue pairs wanted; 0: one for each line after the first
 	RxRing      int  // descriptors of a receive ring, a power of two; 0: 256
 	TxRing      int  // descriptors of a transmit ring, a power of two; 0: 256
-	LRO         bool // let the device hand up merged TCP segments (GUEST_TSO)
+	LRO         bool // let the device hand up merged TCP segments (GUEST_TSO), where it has mergeable buffers and the ring holds 64 KiB
 	NoOffload   bool // no checksum offload and no segmentation, either way
 	NoEventIdx  bool // plain interrupt suppression (for tests and comparison)
 	TxInterrupt bool // see the package comment
@@ -99,7 +99,7 @@ func New(t virtio.Transport, mem dma.Allocator, lines []irq.Line, cfg Config) (*
 	if err != nil {
 		return nil, err
 	}
-	dev, err := virtio.Open(t, mem, driverName, wanted(t.DeviceFeatures(), cfg, pairs), 0)
+	dev, err := virtio.Open(t, mem, driverName, wanted(t.DeviceFeatures(), cfg, pairs, cfg.LRO && lroFits(t, cfg)), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +230,7 @@ func (d *Device) setCaps(conf netConf) {
 		RxQueues: len(d.rx), TxQueues: len(d.tx),
 		TxCsum: f.Has(featCsum), RxCsum: f.Has(featGuestCsum),
 		TSO4: f.Has(featHostTSO4), TSO6: f.Has(featHostTSO6),
-		LRO:       f.Has(featGuestTSO4),
+		LRO:       f&(featGuestTSO4|featGuestTSO6) != 0,
 		TxScatter: min(maxScatter, d.tx[0].vq.Size()/2),
 	}
 	if f.Has(featMTU) {

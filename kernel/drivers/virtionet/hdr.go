@@ -57,9 +57,18 @@ func putHdr(h []byte, b *pkt.Buf) {
 	}
 }
 
+// maxFrame is the longest frame that an IP header can tell of: Ethernet with a
+// VLAN tag, an IPv6 header, 65,535 bytes.
+const maxFrame = etherLen + 4 + 40 + 65535
+
+// minTCP is the least that stands in front of the payload of a TCP segment:
+// Ethernet, IPv4, TCP.
+const minTCP = etherLen + 20 + 20
+
 // takeHdr sets b's offload fields from the received header h. total is the whole
-// frame's length in bytes. It reports false where they do not fit the frame.
-func takeHdr(b *pkt.Buf, h []byte, total int) bool {
+// frame's length in bytes. It reports false where they do not fit the frame, or
+// were not agreed on.
+func (r *rxQueue) takeHdr(b *pkt.Buf, h []byte, total int) bool {
 	w := binary.LittleEndian.Uint64(h)
 	if w&0xffff == 0 {
 		return true
@@ -74,16 +83,25 @@ func takeHdr(b *pkt.Buf, h []byte, total int) bool {
 	} else if w&flagDataValid != 0 {
 		b.Flags |= pkt.CsumValid
 	}
-	switch uint8(w>>8) &^ gsoECN {
-	case gsoNone:
+	gso := uint8(w >> 8)
+	if gso == gsoNone {
 		return true
+	}
+	if gso&gsoECN != 0 && !r.ecn {
+		return false
+	}
+	switch gso &^ gsoECN {
 	case gsoTCPv4:
 		b.GSO = pkt.GSOTCPv4
 	case gsoTCPv6:
 		b.GSO = pkt.GSOTCPv6
-	default:
-		return false // not agreed on
 	}
 	b.HdrLen, b.GSOSize = uint16(w>>16), uint16(w>>32)
-	return b.GSOSize != 0
+	if !r.merged[b.GSO] || b.GSOSize == 0 { // not agreed on; no segments, §5.1.6.4.1
+		return false
+	}
+	if int(b.GSOSize) >= total-minTCP { // one segment, whatever the device calls it
+		b.GSO, b.GSOSize, b.HdrLen = pkt.GSONone, 0, 0
+	}
+	return true
 }

@@ -1,6 +1,7 @@
 package virtionet_test
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -27,6 +28,10 @@ func TestCapsFollowFeatures(t *testing.T) {
 	}{
 		{"all", rigOpt{features: fakedev.NetAll}, all},
 		{"LRO", rigOpt{features: fakedev.NetAll, cfg: virtionet.Config{LRO: true}}, with(func(c *pkt.Caps) { c.LRO = true })},
+		{"LRO of IPv6 only", rigOpt{features: fakedev.NetAll &^ fakedev.NetGuestTSO4, cfg: virtionet.Config{LRO: true}}, with(func(c *pkt.Caps) { c.LRO = true })},
+		{"LRO in a ring of less than 64 KiB", rigOpt{features: fakedev.NetAll, ring: 32, cfg: virtionet.Config{LRO: true}}, with(func(c *pkt.Caps) { c.TxScatter = 16 })},
+		{"LRO in a ring that we make too small", rigOpt{features: fakedev.NetAll, cfg: virtionet.Config{LRO: true, RxRing: 32}}, all},
+		{"LRO in a small ring of large buffers", rigOpt{features: fakedev.NetAll, bufSize: 4224, cfg: virtionet.Config{LRO: true, RxRing: 32}}, with(func(c *pkt.Caps) { c.LRO = true })},
 		{"LRO without mergeable buffers", rigOpt{features: fakedev.NetAll &^ fakedev.NetMrgRxbuf, cfg: virtionet.Config{LRO: true}}, all},
 		{"no offload", rigOpt{features: fakedev.NetAll, cfg: virtionet.Config{NoOffload: true}},
 			pkt.Caps{MAC: mac, MTU: 1500, RxQueues: 1, TxQueues: 1, TxScatter: 40}},
@@ -261,5 +266,26 @@ func TestControlCommands(t *testing.T) {
 	r = newRig(t, rigOpt{features: fakedev.NetAll &^ (fakedev.NetCtrlRx | fakedev.NetCtrlMAC)})
 	if r.dev.SetPromiscuous(true) == nil || r.dev.SetMAC([6]byte{}) == nil {
 		t.Error("commands without the feature")
+	}
+}
+
+// §5.1.6.5.6: merged segments can be switched off and on again, within what was
+// agreed on.
+func TestSetLRO(t *testing.T) {
+	r := newRig(t, rigOpt{features: fakedev.NetAll &^ fakedev.NetGuestTSO6, cfg: virtionet.Config{LRO: true}})
+	if err := errors.Join(r.dev.SetLRO(false), r.dev.SetLRO(true)); err != nil {
+		t.Error(err)
+	}
+	want := "[{5 0 [2 0 0 0 0 0 0 0]} {5 0 [130 2 0 0 0 0 0 0]}]"
+	if got := fmt.Sprint(r.nic.Commands); got != want {
+		t.Errorf("commands %s, want %s", got, want)
+	}
+	for _, o := range []rigOpt{
+		{features: fakedev.NetAll}, {features: fakedev.NetAll &^ fakedev.NetOffloads, cfg: virtionet.Config{LRO: true}},
+	} {
+		r := newRig(t, o)
+		if err := r.dev.SetLRO(true); err == nil || err.Error() != "virtio-net: device's receive offloads cannot be changed" {
+			t.Error(err)
+		}
 	}
 }

@@ -23,7 +23,7 @@ func TestAnyTrafficArrives(t *testing.T) {
 		}
 		front := rapid.SampledFrom([]string{"pci", "mmio", "pci-legacy", "mmio-legacy"}).Draw(rt, "front")
 		r, err := tryRig(t, rigOpt{features: features, front: front, ring: 1 << rapid.IntRange(3, 6).Draw(rt, "ring"),
-			bufs: rapid.IntRange(140, 300).Draw(rt, "buffers"), cfg: virtionet.Config{}})
+			bufs: rapid.IntRange(140, 300).Draw(rt, "buffers"), cfg: virtionet.Config{LRO: rapid.Bool().Draw(rt, "merged")}})
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -31,6 +31,9 @@ func TestAnyTrafficArrives(t *testing.T) {
 		maxRx := 1514
 		if features&fakedev.NetMrgRxbuf != 0 {
 			maxRx = 5000
+		}
+		if r.dev.Caps().LRO {
+			maxRx = ipMax
 		}
 		var want, sent [][]byte
 		var in []*pkt.Buf
@@ -48,7 +51,11 @@ func TestAnyTrafficArrives(t *testing.T) {
 			case 0:
 				f := frame(rapid.IntRange(14, maxRx).Draw(rt, "size"), i)
 				want = append(want, f)
-				r.nic.Deliver(0, fakedev.Frame{Data: f})
+				in := fakedev.Frame{Data: f}
+				if r.dev.Caps().LRO && len(f) > 2000 {
+					in.Hdr = merged
+				}
+				r.nic.Deliver(0, in)
 			case 1:
 				recv()
 			case 2:

@@ -22,8 +22,8 @@ const rxFrameOff = 64 - etherLen
 
 const rxBatch = 64 // buffers taken from the pool at once
 
-// rxRetry is how long RxWait sleeps where the pool and so the whole ring is empty
-// and no interrupt can come.
+// rxRetry is how long RxWait sleeps where the pool is empty, and the ring too, or so
+// nearly that no interrupt can come.
 const rxRetry = time.Millisecond
 
 // rxQueue is one receive queue. Its goroutine owns all but the counters.
@@ -37,14 +37,19 @@ type rxQueue struct {
 	off      int // offset of the virtio header in a buffer
 	bufLen   int // bytes posted of each buffer, header included
 	split    bool
-	mrg, lro bool
-	refillAt int // free descriptors at which to refill
+	mrg      bool
+	ecn      bool
+	merged   [4]bool // by pkt.GSO: which merged segments the device may hand up
+	refillAt int     // free descriptors at which to refill
+	least    int     // buffers that the device may wait for
 
 	posted []*pkt.Buf // by chain head
 
 	// A frame whose further buffers are still to come.
 	first, last *pkt.Buf
 	missing     int
+	size        int  // bytes so far, headers of both kinds included
+	gap         bool // one of its buffers but the last was not full
 
 	tmp    [rxBatch]*pkt.Buf
 	used   [rxBatch]virtio.Used
@@ -68,19 +73,33 @@ func (r *rxQueue) init(d *Device, i int, vector uint16) error {
 	f := d.dev.Features
 	r.d, r.vq, r.index = d, vq, uint16(i)
 	r.pool = d.cfg.RxPools[i%len(d.cfg.RxPools)]
-	r.mrg, r.lro = f.Has(featMrgRxbuf), f&(featGuestTSO4|featGuestTSO6) != 0
+	r.mrg, r.ecn = f.Has(featMrgRxbuf), f.Has(featGuestECN)
+	r.merged[pkt.GSOTCPv4], r.merged[pkt.GSOTCPv6] = f.Has(featGuestTSO4), f.Has(featGuestTSO6)
 	r.hdrLen = hdrLen(f)
 	// Without ANY_LAYOUT the header must be a descriptor of its own, §5.1.6.1.
 	r.split = !r.mrg && !anyLayout(f)
 	r.off = rxFrameOff - r.hdrLen
-	r.bufLen = r.pool.BufSize() - r.off
+	r.bufLen = bufLen(r.pool, r.hdrLen)
 	if need := r.hdrLen + etherLen + minMTU; r.bufLen < need {
 		return d.dev.Errorf("queue %d: buffers of %d bytes hold no frame", 2*i, r.pool.BufSize())
 	}
 	r.posted = make([]*pkt.Buf, vq.Size())
-	r.refillAt = max(min(vq.Size()/4, rxBatch), r.descs())
+	r.refillAt = max(refillAt(vq.Size()), r.descs())
+	r.least = 1
+	if r.merged[pkt.GSOTCPv4] || r.merged[pkt.GSOTCPv6] {
+		r.least = buffersFor(maxFrame, r.bufLen, r.hdrLen)
+	}
 	return nil
 }
+
+// bufLen is how many bytes of each buffer of p are posted.
+func bufLen(p *pkt.Pool, hdrLen int) int { return p.BufSize() - (rxFrameOff - hdrLen) }
+
+// refillAt is how many free descriptors a ring of size has when it is refilled.
+func refillAt(size int) int { return min(size/4, rxBatch) }
+
+// buffersFor is how many buffers a frame of n bytes and its header take.
+func buffersFor(n, bufLen, hdrLen int) int { return (n + hdrLen + bufLen - 1) / bufLen }
 
 func hdrLen(f virtio.Features) int {
 	if f&(virtio.FeatureVersion1|featMrgRxbuf) != 0 {
@@ -137,6 +156,10 @@ func (r *rxQueue) receive(dst []*pkt.Buf) (n int) {
 		for i, u := range used[:got] {
 			b := r.posted[u.Head]
 			r.posted[u.Head] = nil
+			if r.missing > 1 { // in the middle of a frame
+				r.more(b, int(u.Len))
+				continue
+			}
 			total, ok := int(u.Len)-hdrBytes, r.mrg && r.missing == 0
 			// Read once: the device could still change it.
 			h := pkt.At[[hdrBytes]byte](b, r.off)
@@ -192,14 +215,25 @@ func (r *rxQueue) receive(dst []*pkt.Buf) (n int) {
 	return n
 }
 
+// more takes a further buffer of a frame, with used bytes in it.
+func (r *rxQueue) more(b *pkt.Buf, used int) {
+	b.Head, b.Tail = r.off, r.off+used
+	r.last.Next, r.last = b, b
+	r.size += used
+	r.missing--
+	if used != r.bufLen && r.missing > 0 {
+		r.gap = true
+	}
+}
+
 // part takes a buffer of any frame. It returns the frame where that is complete
 // now, and false where something was dropped.
 func (r *rxQueue) part(b *pkt.Buf, used int) (frame *pkt.Buf, total int, ok bool) {
-	b.Flags, b.Tail = 0, r.off+used
+	b.Flags = 0
 	if r.missing > 0 {
-		b.Head = r.off
-		r.last.Next, r.last = b, b
-		r.missing--
+		if r.more(b, used); used == 0 {
+			r.gap = true
+		}
 	} else if !r.start(b, used) {
 		b.Put()
 		return nil, 0, false
@@ -208,9 +242,9 @@ func (r *rxQueue) part(b *pkt.Buf, used int) (frame *pkt.Buf, total int, ok bool
 		return nil, 0, true
 	}
 	b, r.first, r.last = r.first, nil, nil
-	total = b.TotalLen()
+	total = r.size - r.hdrLen
 	h := b.Mem.Bytes[r.off : r.off+hdrBytesLegacy]
-	if total < etherLen || !takeHdr(b, h, total) || b.GSO != pkt.GSONone && !r.lro {
+	if r.gap || total < etherLen || total > maxFrame || !r.takeHdr(b, h, total) {
 		b.Put()
 		return nil, 0, false
 	}
@@ -231,7 +265,7 @@ func (r *rxQueue) start(b *pkt.Buf, used int) bool {
 	if used < r.hdrLen {
 		return false
 	}
-	b.Head = r.off + r.hdrLen
+	b.Head, b.Tail, r.size, r.gap = r.off+r.hdrLen, r.off+used, used, false
 	if r.mrg {
 		// §5.1.6.4: at least 1. Read once: the device could still change it.
 		num := int(binary.LittleEndian.Uint16(b.Mem.Bytes[r.off+hdrNumBuffers:]))
@@ -245,6 +279,8 @@ func (r *rxQueue) start(b *pkt.Buf, used int) bool {
 				return false
 			}
 			r.missing = num - 1
+			// §5.1.6.4.1: all buffers of a frame but the last are full.
+			r.gap = used != r.bufLen
 		}
 	}
 	r.first, r.last = b, b

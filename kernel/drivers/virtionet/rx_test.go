@@ -49,11 +49,12 @@ func TestCloseInTheMiddleOfAFrame(t *testing.T) {
 
 func TestOffloadFieldsComeUp(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		hdr  fakedev.NetHdr
-		lro  bool
-		want pkt.Buf // offload fields
-		drop bool
+		name    string
+		hdr     fakedev.NetHdr
+		lro     bool
+		without uint64
+		want    pkt.Buf // offload fields
+		drop    bool
 	}{
 		{name: "plain"},
 		{name: "DATA_VALID", hdr: fakedev.NetHdr{Flags: 2}, want: pkt.Buf{Flags: pkt.CsumValid}},
@@ -61,16 +62,22 @@ func TestOffloadFieldsComeUp(t *testing.T) {
 			want: pkt.Buf{Flags: pkt.CsumPartial, CsumStart: 34, CsumOffset: 16}},
 		{name: "NEEDS_CSUM beyond the frame", hdr: fakedev.NetHdr{Flags: 1, CsumStart: 190, CsumOffs: 9}, drop: true},
 		{name: "NEEDS_CSUM overflow", hdr: fakedev.NetHdr{Flags: 1, CsumStart: 0xffff, CsumOffs: 0xffff}, drop: true},
-		{name: "TCPv4", lro: true, hdr: fakedev.NetHdr{Flags: 1, GSO: 1, CsumStart: 34, CsumOffs: 16, HdrLen: 54, GSOSize: 1448},
-			want: pkt.Buf{Flags: pkt.CsumPartial, CsumStart: 34, CsumOffset: 16, GSO: pkt.GSOTCPv4, HdrLen: 54, GSOSize: 1448}},
-		{name: "TCPv6 with ECN", lro: true, hdr: fakedev.NetHdr{Flags: 2, GSO: 0x84, GSOSize: 1428},
-			want: pkt.Buf{Flags: pkt.CsumValid, GSO: pkt.GSOTCPv6, GSOSize: 1428}},
+		{name: "TCPv4", lro: true, hdr: fakedev.NetHdr{Flags: 1, GSO: 1, CsumStart: 34, CsumOffs: 16, HdrLen: 54, GSOSize: 72},
+			want: pkt.Buf{Flags: pkt.CsumPartial, CsumStart: 34, CsumOffset: 16, GSO: pkt.GSOTCPv4, HdrLen: 54, GSOSize: 72}},
+		{name: "TCPv6 with ECN", lro: true, hdr: fakedev.NetHdr{Flags: 2, GSO: 0x84, GSOSize: 64},
+			want: pkt.Buf{Flags: pkt.CsumValid, GSO: pkt.GSOTCPv6, GSOSize: 64}},
+		{name: "one segment", lro: true, hdr: fakedev.NetHdr{Flags: 1, GSO: 1, CsumStart: 34, CsumOffs: 16, HdrLen: 54, GSOSize: 1448},
+			want: pkt.Buf{Flags: pkt.CsumPartial, CsumStart: 34, CsumOffset: 16}},
 		{name: "segment size 0", lro: true, hdr: fakedev.NetHdr{Flags: 1, GSO: 1, CsumStart: 34, CsumOffs: 16}, drop: true},
 		{name: "unknown type", lro: true, hdr: fakedev.NetHdr{Flags: 1, GSO: 3, GSOSize: 100}, drop: true},
+		{name: "ECN of no type", lro: true, hdr: fakedev.NetHdr{Flags: 1, GSO: 0x80, GSOSize: 100}, drop: true},
+		{name: "NEEDS_CSUM of merged segments beyond the frame", lro: true, hdr: fakedev.NetHdr{Flags: 1, GSO: 1, CsumStart: 199, CsumOffs: 0, GSOSize: 72}, drop: true},
 		{name: "not agreed on", hdr: fakedev.NetHdr{Flags: 1, GSO: 1, GSOSize: 100}, drop: true},
+		{name: "IPv6 not agreed on", lro: true, without: fakedev.NetGuestTSO6, hdr: fakedev.NetHdr{Flags: 1, GSO: 4, GSOSize: 72}, drop: true},
+		{name: "ECN not agreed on", lro: true, without: fakedev.NetGuestECN, hdr: fakedev.NetHdr{Flags: 1, GSO: 0x81, GSOSize: 72}, drop: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t, rigOpt{features: fakedev.NetAll, cfg: virtionet.Config{LRO: c.lro}})
+			r := newRig(t, rigOpt{features: fakedev.NetAll &^ c.without, cfg: virtionet.Config{LRO: c.lro}})
 			r.nic.Deliver(0, fakedev.Frame{Hdr: c.hdr, Data: frame(200, 0)})
 			r.nic.Step()
 			got := r.recv(0, 1)

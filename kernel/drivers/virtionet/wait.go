@@ -129,14 +129,14 @@ func (d *Device) RxWait(q int) error {
 }
 
 // refillIfStarved tries to fill a ring that got low when the pool was empty.
-// Where the device has no buffer at all, no interrupt can come either, so a timer
-// wakes the goroutine to try again.
+// Where the device may have too few buffers for the frame it has, no interrupt can
+// come, so a timer wakes the goroutine to try again.
 func (r *rxQueue) refillIfStarved() {
 	if r.vq.Free() < r.refillAt {
 		return
 	}
 	r.refill()
-	if r.vq.InFlight() > 0 {
+	if r.vq.InFlight() >= r.least {
 		return
 	}
 	if r.retry == nil {

@@ -9,10 +9,12 @@ import (
 const (
 	NetCsum      uint64 = 1 << 0
 	NetGuestCsum uint64 = 1 << 1
+	NetOffloads  uint64 = 1 << 2 // CTRL_GUEST_OFFLOADS
 	NetMTU       uint64 = 1 << 3
 	NetMAC       uint64 = 1 << 5
 	NetGuestTSO4 uint64 = 1 << 7
 	NetGuestTSO6 uint64 = 1 << 8
+	NetGuestECN  uint64 = 1 << 9
 	NetHostTSO4  uint64 = 1 << 11
 	NetHostTSO6  uint64 = 1 << 12
 	NetMrgRxbuf  uint64 = 1 << 15
@@ -24,7 +26,7 @@ const (
 )
 
 // NetAll is what a capable device offers: QEMU's virtio-net-pci with mq=on.
-const NetAll = NetCsum | NetGuestCsum | NetMTU | NetMAC | NetGuestTSO4 | NetGuestTSO6 | NetHostTSO4 | NetHostTSO6 |
+const NetAll = NetCsum | NetGuestCsum | NetOffloads | NetMTU | NetMAC | NetGuestTSO4 | NetGuestTSO6 | NetGuestECN | NetHostTSO4 | NetHostTSO6 |
 	NetMrgRxbuf | NetStatus | NetCtrlVQ | NetCtrlRx | NetMQ | NetCtrlMAC |
 	FeatureIndirectDesc | FeatureEventIdx | FeatureVersion1
 
@@ -51,6 +53,8 @@ type NIC struct {
 	ShortFrame   bool  // a used length below the header's
 	LongFrame    bool  // a used length beyond the buffer
 	BadNum       int   // this num_buffers instead of the true one (-1: 0)
+	Gap          int   // this buffer of the frame (1 is the first) is not full, though others follow
+	EmptyLast    bool  // the frame takes one buffer more than it needs, with nothing in it
 	CtrlAck      uint8 // the control queue's answer; 0 is OK
 	CtrlHang     bool  // control commands are never used
 	SplitFlush   bool  // the used index moves after each buffer of a frame, a step apart
@@ -259,6 +263,13 @@ func (n *NIC) receive(i int, q *Queue, f Frame) bool {
 		chains, heads, lens = append(chains, c), append(heads, c.Head), append(lens, k)
 		done += k
 	}
+	if n.EmptyLast {
+		if c, ok := q.Pop(); ok {
+			c.Segs = append([]Seg(nil), c.Segs...)
+			chains, heads, lens = append(chains, c), append(heads, c.Head), append(lens, 0)
+			n.EmptyLast = false
+		}
+	}
 	if n.HdrLen() == 12 {
 		num := uint16(len(chains))
 		if n.BadNum != 0 {
@@ -276,6 +287,9 @@ func (n *NIC) receive(i int, q *Queue, f Frame) bool {
 	}
 	if n.LongFrame {
 		lens[0], n.LongFrame = chains[0].Writable()+1, false
+	}
+	if n.Gap > 0 {
+		lens[n.Gap-1], n.Gap = lens[n.Gap-1]-1, 0
 	}
 	for k := range heads {
 		if n.SplitFlush && k > 0 {
