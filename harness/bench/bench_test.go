@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -252,6 +253,145 @@ func TestInterruptAndResumeAnywhere(t *testing.T) {
 		if len(seen) != 12 || k.stopped != k.boots {
 			t.Errorf("after %d steps: %d cells, %d of %d guests stopped", stopAfter, len(seen), k.stopped, k.boots)
 		}
+	}
+}
+
+// pausable is a guest that the runner stops while another is under load.
+type pausable struct {
+	*nullGuest
+	paused bool
+	k      *pausableKind
+}
+
+func (g *pausable) Pause() error {
+	if g.paused {
+		return errors.New("paused twice")
+	}
+	g.paused = true
+	return nil
+}
+
+func (g *pausable) Resume() error {
+	if !g.paused {
+		return errors.New("runs already")
+	}
+	g.paused = false
+	return nil
+}
+
+// Run is where a load begins: the others must be stopped.
+func (g *pausable) Run(ctx context.Context, cmd *exec.Cmd) error {
+	for _, o := range g.k.alive {
+		if o.paused != (o != g) && !o.stop {
+			g.k.wrong++
+		}
+	}
+	g.k.order = append(g.k.order, g.boot)
+	return g.nullGuest.Run(ctx, cmd)
+}
+
+type pausableKind struct {
+	nullKind
+	alive []*pausable
+	order []int
+	wrong int
+	dies  int // this boot is dead from the start
+}
+
+func (k *pausableKind) Boot(ctx context.Context, cfg Config) (Guest, error) {
+	for _, o := range k.alive {
+		if !o.paused && !o.stop {
+			k.wrong++ // it disturbs this boot
+		}
+	}
+	g, err := k.nullKind.Boot(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	p := &pausable{nullGuest: g.(*nullGuest), k: k}
+	if p.boot == k.dies {
+		p.dead = true
+		p.udp.Close()
+	}
+	k.alive = append(k.alive, p)
+	return p, nil
+}
+
+// Two guests are alive at once, one of them stopped, and windows alternate.
+func TestWindowsOfGuestsAliveAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	k := &pausableKind{}
+	r := runner(t, dir, nil)
+	r.Kinds["null"] = k
+	r.Plan.Together = true
+	r.Plan.Placements = r.Plan.Placements[:1]
+	r.Plan.Workloads = r.Plan.Workloads[:1]
+	r.Plan.Workloads[0].Windows = 3
+	if err := r.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []int{1, 2, 2, 1, 1, 2, 3, 4, 4, 3, 3, 4}; !reflect.DeepEqual(k.order, want) || k.wrong > 0 || k.stopped != 4 {
+		t.Errorf("order %v, want %v; %d times a guest ran that should not; %d stopped", k.order, want, k.wrong, k.stopped)
+	}
+	_, samples, _, _ := entries(t, dir)
+	seen := map[design.Window]bool{}
+	for _, s := range samples {
+		seen[design.Window{Boot: s.Boot, Cell: s.Cell, N: s.Window}] = true
+		if !strings.HasSuffix(s.HDR, fmt.Sprintf("-%d.hlog", s.Window)) {
+			t.Error(s.HDR)
+		}
+	}
+	if len(samples) != 12 || len(seen) != 12 {
+		t.Errorf("%d samples, %d windows", len(samples), len(seen))
+	}
+}
+
+// One guest of a group dies: the other is measured all the same, and only the dead
+// one is booted again.
+func TestOneGuestOfAGroupDies(t *testing.T) {
+	dir := t.TempDir()
+	k := &pausableKind{dies: 1}
+	r := runner(t, dir, nil)
+	r.Kinds["null"] = k
+	r.Plan.Together, r.Plan.Boots = true, 1
+	for i := range r.Plan.Workloads {
+		r.Plan.Workloads[i].Spec.Timeout = load.Duration(20 * time.Millisecond)
+	}
+	if err := r.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	boots, samples, _, failures := entries(t, dir)
+	if len(boots) != 3 || len(samples) != 6 || len(failures) != 1 || failures[0].Boot != 0 || k.stopped != 3 {
+		t.Errorf("%d boots, %d samples, %+v, %d stopped", len(boots), len(samples), failures, k.stopped)
+	}
+}
+
+func TestBusyHost(t *testing.T) {
+	r := &Runner{speed: map[design.Cell]float64{}}
+	c := design.Cell{System: "a"}
+	at := func(insn float64) load.Result {
+		return load.Result{Seconds: 1, Probes: map[string]float64{"insn": insn, "vcpu": 1e9}}
+	}
+	if s := r.hostSpeed(c, at(2e8)); s != 1 {
+		t.Errorf("the first window has speed %v", s)
+	}
+	slow := at(1e8)
+	if s := r.hostSpeed(c, slow); s != 0.5 || !strings.Contains(busyHost(slow, design.Split, s), "50 %") {
+		t.Errorf("speed %v: %q", s, busyHost(slow, design.Split, s))
+	}
+	if s := r.hostSpeed(c, load.Result{}); s != 1 {
+		t.Errorf("speed %v where nothing is counted", s)
+	}
+	waits := load.Result{Seconds: 1, Probes: map[string]float64{"vcpu_wait": 0.3e9, "main": 0.1e9}}
+	if s := busyHost(waits, design.OneCore, 1); !strings.Contains(s, "20 %") {
+		t.Error(s)
+	}
+	stolen := load.Result{Probes: map[string]float64{"seconds": 2, "steal": 0.2e9 * float64(runtime.NumCPU())}}
+	if s := busyHost(stolen, design.OneCore, 1); !strings.Contains(s, "took 10 %") {
+		t.Error(s)
+	}
+	if s := busyHost(load.Result{Seconds: 1}, design.OneCore, 1); s != "" {
+		t.Error(s)
 	}
 }
 

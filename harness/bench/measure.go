@@ -87,9 +87,16 @@ func hostWait(r load.Result, p design.Placement) float64 {
 // from its cores before the window is measured once more.
 const maxSteal = 0.05
 
+// minSpeed is the speed of the vCPU's core (hostSpeed) under which a window is
+// measured once more.
+const minSpeed = 0.80
+
 // busyHost says what other work on the host took from a window, "" when that was
 // little.
-func busyHost(r load.Result, p design.Placement) string {
+func busyHost(r load.Result, p design.Placement, speed float64) string {
+	if speed < minSpeed {
+		return fmt.Sprintf("the host's core ran at %.0f %% of the speed that this load has seen", speed*100)
+	}
 	if w := hostWait(r, p); w > maxHostWait {
 		return fmt.Sprintf("the host kept the vCPU waiting %.0f %% of the time", w*100)
 	}

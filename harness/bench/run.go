@@ -43,9 +43,10 @@ type Runner struct {
 	done  map[design.Window]bool
 	fact  map[factKey]bool
 	loads map[string]design.Workload
-	tries map[int]int // attempts by boot index
-	total int         // windows of the plan
-	again int         // windows that were repeated because the host was busy
+	tries map[int]int             // attempts by boot index
+	total int                     // windows of the plan
+	again int                     // windows that were repeated because the host was busy
+	speed map[design.Cell]float64 // best seen, see hostSpeed
 }
 
 type factKey struct {
@@ -150,7 +151,7 @@ func (r *Runner) open() error {
 	r.j = j
 	r.done, r.fact = map[design.Window]bool{}, map[factKey]bool{}
 	r.loads, r.tries = map[string]design.Workload{}, map[int]int{}
-	r.total, r.again = 0, 0
+	r.total, r.again, r.speed = 0, 0, map[design.Cell]float64{}
 	for _, g := range r.Plan.Groups() {
 		r.total += len(r.Plan.Windows(g))
 	}
@@ -171,6 +172,7 @@ func (r *Runner) open() error {
 	for _, e := range old { // what was given up is tried again
 		switch {
 		case e.Sample != nil:
+			r.hostSpeed(e.Sample.Cell, e.Sample.Result)
 			r.done[design.Window{Boot: e.Sample.Boot, Cell: e.Sample.Cell, N: e.Sample.Window}] = true
 		case e.Fact != nil:
 			r.fact[factKey{e.Fact.System, e.Fact.Metric, e.Fact.Boot}] = true

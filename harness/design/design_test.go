@@ -28,8 +28,8 @@ func TestBuiltInPlansAreSoundAndSurviveYAML(t *testing.T) {
 	if !Default().Claims() || Quick().Claims() {
 		t.Error("the default plan claims, the quick one does not")
 	}
-	// Boots of 4.5 s and half a second to start a generator, as measured.
-	if d := Default().Estimate(4500*time.Millisecond, 500*time.Millisecond); d > 17*time.Minute || d < 5*time.Minute {
+	// The bar is 15 minutes from cold caches, and a busy host repeats a tenth.
+	if d := Default().Estimate(SeenCosts, nil); d > 12*time.Minute || d < 5*time.Minute {
 		t.Errorf("the default plan takes about %v", d)
 	}
 }
@@ -107,7 +107,7 @@ func TestCells(t *testing.T) {
 	b := p.Schedule()[0]
 	b.System = "linux-stock"
 	cells := p.Cells(b)
-	if want := 2 * (2 + 3); len(cells) != want {
+	if want := 2*2 + 3; len(cells) != want {
 		t.Errorf("%d cells, want %d: %v", len(cells), want, cells)
 	}
 	var names []string
@@ -148,6 +148,8 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		"placement":     func(p *Plan) { p.Placements = []Placement{"anywhere"} },
 		"workload name": func(p *Plan) { p.Workloads[1].Name = p.Workloads[0].Name },
 		"unknown kind":  func(p *Plan) { p.Workloads[1].Spec.Kind = "?" },
+		"101 windows":   func(p *Plan) { p.Workloads[1].Windows = 101 },
+		"no placement":  func(p *Plan) { p.Workloads[1].Placements = []Placement{Free} },
 		"no system":     func(p *Plan) { p.Workloads[1].Systems = []string{"vms"} },
 	} {
 		p := Default()
@@ -224,5 +226,65 @@ func TestLimit(t *testing.T) {
 	}
 	if p, why := Default().Limit(func(System, string) error { return nil }); len(why) != 0 || !reflect.DeepEqual(p, Default()) {
 		t.Error("a plan without limits changes")
+	}
+}
+
+// Windows of a cell alternate between the guests that are alive at once, each round
+// in the reverse order of the one before.
+func TestWindowsAlternate(t *testing.T) {
+	p := Default()
+	groups := p.Groups()
+	if len(groups) != 12 {
+		t.Fatalf("%d groups for 6 half blocks of 2 services", len(groups))
+	}
+	g := groups[0]
+	ws := p.Windows(g)
+	if want := 3 * (2*3*4 + 3); len(ws) != want {
+		t.Errorf("%d windows, want %d", len(ws), want)
+	}
+	seen := map[Window]bool{}
+	for i, w := range ws {
+		if seen[w] {
+			t.Errorf("%+v comes twice", w)
+		}
+		seen[w] = true
+		if i < 3 && (w.Boot != g[i].Index || ws[5-i].Boot != w.Boot || ws[5-i].N != 1 || w.N != 0 || ws[5-i].Cell != w.Cell) {
+			t.Errorf("window %d of A B C C B A: %+v and %+v", i, w, ws[5-i])
+		}
+	}
+	p.Together = false
+	if n := len(p.Groups()); n != 36 {
+		t.Errorf("%d groups where each boot is alone", n)
+	}
+	if p.Windows(nil) != nil {
+		t.Error("windows of nothing")
+	}
+}
+
+func TestEstimate(t *testing.T) {
+	p := Default()
+	all := p.Estimate(SeenCosts, nil)
+	g := p.Groups()[0]
+	less := p.Estimate(SeenCosts, func(w Window) bool { return w.Boot >= 0 && w.Boot <= g[2].Index })
+	var want time.Duration
+	loads := map[string]Workload{}
+	for _, w := range p.Expanded() {
+		loads[w.Name] = w
+	}
+	for _, w := range p.Windows(g) {
+		want += SeenCosts.Window(loads[w.Cell.Workload])
+	}
+	for _, b := range g {
+		s, _ := p.System(b.System)
+		want += SeenCosts.boot(s.Guest) + p.Idle.Std()
+	}
+	if all-less != want {
+		t.Errorf("a group less is %v less, want %v", all-less, want)
+	}
+	if d := p.Estimate(SeenCosts, func(Window) bool { return true }); d != 0 {
+		t.Errorf("%v left of a run that is done", d)
+	}
+	if d := SeenCosts.boot("local"); d <= 0 || d >= time.Second {
+		t.Errorf("a process takes %v to start", d)
 	}
 }

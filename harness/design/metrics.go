@@ -35,6 +35,7 @@ var Metrics = []Metric{
 	{Name: "ram_floor", Title: "Least memory that boots and serves", Unit: "MiB", Scale: 1, Digits: 3},
 	{Name: "image_bytes", Title: "Image size", Unit: "MiB", Scale: 1.0 / (1 << 20), Digits: 3},
 	{Name: "host_wait", Title: "vCPU kept waiting by the host", Unit: "% of the time", Scale: 100, Digits: 2},
+	{Name: "host_steal", Title: "Kept from the host by its hypervisor", Unit: "% of the time", Scale: 100, Digits: 2},
 }
 
 // MetricByName finds a metric; one that is not listed is shown as it is.

@@ -281,12 +281,13 @@ func (d *Data) drift(s Summary) (plot.Chart, bool) {
 	boots := 0
 	for _, sys := range d.Plan.Systems {
 		sr := plot.Series{Label: d.title(sys.Name), Look: d.look(sys.Name)}
-		var values []float64
-		for _, x := range d.Samples {
-			if x.Cell.Workload == first.Workload && string(x.Cell.Placement) == first.Placement && x.Cell.System == sys.Name && x.Clean {
-				values = append(values, x.Metrics[first.Metric])
-				sr.Points = append(sr.Points, plot.Point{X: float64(x.Boot + 1), Y: x.Metrics[first.Metric]})
-			}
+		f := d.figures()[key{first.Workload, first.Placement, first.Metric, sys.Name}]
+		if f == nil {
+			continue
+		}
+		values := f.Values
+		for i, v := range values {
+			sr.Points = append(sr.Points, plot.Point{X: float64(f.boots[i] + 1), Y: v})
 		}
 		sum, err := stats.Summarize(values)
 		if err != nil || sum.Median == 0 {

@@ -251,6 +251,9 @@ func (d *Data) disturbances() []string {
 		if w := s.Metrics["host_wait"]; w > disturbed {
 			out = append(out, fmt.Sprintf("%sthe host kept the vCPU waiting %.0f %% of the time", where, w*100))
 		}
+		if v := s.Metrics["host_steal"]; v > disturbed/2 {
+			out = append(out, fmt.Sprintf("%sthe host's own hypervisor took %.0f %% of its cores' time", where, v*100))
+		}
 		still := 0
 		for _, n := range s.Result.Timeline {
 			if n == 0 {

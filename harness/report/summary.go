@@ -3,6 +3,8 @@ package report
 import (
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"math"
 	"slices"
 
 	"osv/harness/design"
@@ -24,7 +26,39 @@ type Figure struct {
 	ClientBound bool   `json:"client_bound,omitempty"`
 	BoundWhy    string `json:"bound_why,omitempty"`
 
-	pairs map[int]float64
+	pairs map[int]windows // by pair of boots
+	boots []int           // schedule indices of Values
+	total int             // clean windows
+}
+
+// windows are a boot's values of one metric, by window.
+type windows map[int]float64
+
+// median is the boot's value.
+func (w windows) median() float64 {
+	x := slices.Sorted(maps.Values(w))
+	n := len(x)
+	return (x[(n-1)/2] + x[n/2]) / 2
+}
+
+// against scales a pair for its ratio: den is the other boot's value, num is den
+// times the median, on logarithms, of the ratios of windows that were measured next
+// to each other. Where no window is clean on both sides num is the boot's value.
+func (w windows) against(other windows) (num, den float64) {
+	num, den = w.median(), other.median()
+	if len(w) == 1 && len(other) == 1 {
+		return num, den
+	}
+	logs := windows{}
+	for n, v := range w {
+		if d := other[n]; d > 0 && v > 0 {
+			logs[n] = math.Log(v / d)
+		}
+	}
+	if len(logs) > 0 {
+		num = den * math.Exp(logs.median())
+	}
+	return num, den
 }
 
 // RatioFigure is a ratio with its interval.
@@ -112,10 +146,33 @@ func (d *Data) figures() map[key]*Figure {
 	get := func(k key) *Figure {
 		f := out[k]
 		if f == nil {
-			f = &Figure{System: k.system, pairs: map[int]float64{}}
+			f = &Figure{System: k.system, pairs: map[int]windows{}}
 			out[k] = f
 		}
 		return f
+	}
+	type bootOf struct {
+		f    *Figure
+		boot int
+	}
+	boots := map[bootOf]windows{}
+	put := func(f *Figure, boot, pair, window int, v float64) {
+		w := boots[bootOf{f, boot}]
+		if w == nil || boot < 0 { // without a boot each value stands alone
+			w = windows{}
+			boots[bootOf{f, boot}] = w
+			f.boots = append(f.boots, boot)
+			f.Values = append(f.Values, 0)
+		}
+		w[window] = v
+		for i := len(f.boots) - 1; i >= 0; i-- {
+			if f.boots[i] == boot {
+				f.Values[i] = w.median()
+				break
+			}
+		}
+		f.pairs[pair] = w
+		f.total++
 	}
 	bound := map[*Figure]int{}
 	for _, s := range d.Samples {
@@ -127,8 +184,7 @@ func (d *Data) figures() map[key]*Figure {
 				f.UncleanWhy = s.Why
 				continue
 			}
-			f.Values = append(f.Values, v)
-			f.pairs[s.Pair] = v
+			put(f, s.Boot, s.Pair, s.Window, v)
 			if g.ClientBound {
 				bound[f]++
 				f.BoundWhy = g.Reason
@@ -139,8 +195,7 @@ func (d *Data) figures() map[key]*Figure {
 	for _, b := range d.Boots {
 		if b.FirstReply > 0 && b.Boot.Service == main {
 			f := get(key{bootCell, "", "first_reply", b.Boot.System})
-			f.Values = append(f.Values, b.FirstReply)
-			f.pairs[b.Boot.Pair] = b.FirstReply
+			put(f, b.Boot.Index, b.Boot.Pair, 0, b.FirstReply)
 		}
 	}
 	for _, x := range d.Facts {
@@ -149,8 +204,7 @@ func (d *Data) figures() map[key]*Figure {
 			continue
 		}
 		f := get(key{c.cell, "", x.Metric, x.System})
-		f.Values = append(f.Values, x.Value)
-		f.pairs[x.Pair] = x.Value
+		put(f, x.Boot, x.Pair, 0, x.Value)
 	}
 	for k, f := range out {
 		if len(f.Values) == 0 {
@@ -166,8 +220,8 @@ func (d *Data) figures() map[key]*Figure {
 			f.Lo, f.Hi = &sum.CI.Lo, &sum.CI.Hi
 		}
 		// A cell is client-bound when the client was the limit in half of its
-		// boots; a single bad boot is noise.
-		f.ClientBound = 2*bound[f] >= f.N
+		// windows; a single bad one is noise.
+		f.ClientBound = 2*bound[f] >= f.total
 		if !f.ClientBound {
 			f.BoundWhy = ""
 		}
@@ -262,8 +316,9 @@ func (r *Row) compare() {
 	}
 	slices.Sort(pairs)
 	for _, p := range pairs {
-		num = append(num, r.OSv.pairs[p])
-		den = append(den, r.Linux.pairs[p])
+		x, y := r.OSv.pairs[p].against(r.Linux.pairs[p])
+		num = append(num, x)
+		den = append(den, y)
 	}
 	if len(num) == 0 {
 		r.Why = "no pair of boots with clean samples on both sides"

@@ -35,6 +35,10 @@ func smallPlan(boots int) design.Plan {
 	p.Name, p.Boots = "test", boots
 	p.Placements = []design.Placement{design.OneCore, design.Split}
 	p.Workloads = append(p.Workloads[:2:2], p.Workloads[3], p.Workloads[4])
+	p.Workloads[2].Placements = nil
+	for i := range p.Workloads {
+		p.Workloads[i].Windows = 0
+	}
 	p.Workloads[2].Rates = []float64{1000, 2000, 4000, 8000, 32000}
 	p.Allow = nil
 	return p
@@ -108,12 +112,14 @@ func (w world) write(t testing.TB, dir string) {
 					l = e
 				}
 			}
-			s := &journal.Sample{Cell: c, Boot: b.Index, Pair: b.Pair, Clean: true}
-			w.sample(t, s, l, dir, noisy, rng)
-			if w.edit != nil {
-				w.edit(s)
+			for n := range l.Times() {
+				s := &journal.Sample{Cell: c, Boot: b.Index, Pair: b.Pair, Window: n, Clean: true}
+				w.sample(t, s, l, dir, noisy, rng)
+				if w.edit != nil {
+					w.edit(s)
+				}
+				add(journal.Entry{Sample: s})
 			}
-			add(journal.Entry{Sample: s})
 		}
 	}
 	add(journal.Entry{Failure: &journal.Failure{Boot: 2, Attempt: 1, Error: "no reply on udp:11211 <script>"}})
@@ -161,7 +167,7 @@ func (w world) sample(t testing.TB, s *journal.Sample, l design.Workload, dir st
 		rec.Sent(at, at+500)
 		rec.Done(at, at+500, at+lat, true)
 	}
-	s.HDR = fmt.Sprintf("raw/hdr/%03d-%s-%s-%s.hlog", s.Boot, s.Cell.System, s.Cell.Placement, s.Cell.Workload)
+	s.HDR = fmt.Sprintf("raw/hdr/%03d-%s-%s-%s-%d.hlog", s.Boot, s.Cell.System, s.Cell.Placement, s.Cell.Workload, s.Window)
 	f, err := os.Create(filepath.Join(dir, s.HDR))
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,60 @@
+package report
+
+import (
+	"math"
+	"testing"
+
+	"osv/harness/journal"
+)
+
+// A boot's value is the median of its windows, and the pair's ratio that of the
+// ratios of neighbours: a host that slows down from window to window moves the
+// values of both and the ratio not at all.
+func TestWindowsOfABoot(t *testing.T) {
+	w := reference()
+	w.noise = 0
+	for i := range w.plan.Workloads {
+		if w.plan.Workloads[i].Name == "udp-get" {
+			w.plan.Workloads[i].Windows = 3
+		}
+	}
+	slow := []float64{1, 0.5, 0.1}
+	w.edit = func(s *journal.Sample) {
+		if s.Cell.Workload == "udp-get" {
+			s.Metrics["rate"] *= slow[s.Window]
+		}
+	}
+	dir := t.TempDir()
+	w.write(t, dir)
+	d, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range d.Summarize().Cells {
+		if r.Workload != "udp-get" || r.Metric != "rate" || r.Placement != "one-core" || r.Profile != "stock" {
+			continue
+		}
+		truth := 61000.0 / 6400
+		if r.OSv.N != 6 || math.Abs(r.OSv.Median/61000.0-0.5) > 0.01 || math.Abs(r.Ratio.GM/truth-1) > 1e-9 || r.Ratio.SDLog > 1e-9 {
+			t.Errorf("n %d, median %v, ratio %v for %v, sd %v", r.OSv.N, r.OSv.Median, r.Ratio.GM, truth, r.Ratio.SDLog)
+		}
+		return
+	}
+	t.Error("no such row")
+}
+
+func TestAgainst(t *testing.T) {
+	for name, c := range map[string]struct {
+		num, den windows
+		a, b     float64
+	}{
+		"single":         {windows{0: 3}, windows{0: 2}, 3, 2},
+		"neighbours":     {windows{0: 2, 1: 8}, windows{0: 1, 1: 2}, 1.5 * math.Sqrt(8), 1.5},
+		"nothing common": {windows{0: 2, 2: 4}, windows{1: 5}, 3, 5},
+		"part":           {windows{0: 2, 1: 9}, windows{1: 3, 2: 1}, 6, 2},
+	} {
+		if a, b := c.num.against(c.den); math.Abs(a-c.a) > 1e-12 || math.Abs(b-c.b) > 1e-12 {
+			t.Errorf("%s: %v of %v, want %v of %v", name, a, b, c.a, c.b)
+		}
+	}
+}
