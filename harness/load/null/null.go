@@ -30,6 +30,7 @@ type Server struct {
 	wake  [2]int // pipe that ends the loop
 	done  sync.WaitGroup
 	fds   []int
+	once  sync.Once // of Close
 }
 
 func newServer(items *mctext.Items) (*Server, error) {
@@ -42,13 +43,15 @@ func newServer(items *mctext.Items) (*Server, error) {
 
 // Close ends the server and waits for its thread.
 func (s *Server) Close() error {
-	_, _ = unix.Write(s.wake[1], []byte{0})
-	s.done.Wait()
-	for _, fd := range s.fds {
-		unix.Close(fd)
-	}
-	unix.Close(s.wake[0])
-	unix.Close(s.wake[1])
+	s.once.Do(func() { // a second time the numbers may be another's
+		_, _ = unix.Write(s.wake[1], []byte{0})
+		s.done.Wait()
+		for _, fd := range s.fds {
+			unix.Close(fd)
+		}
+		unix.Close(s.wake[0])
+		unix.Close(s.wake[1])
+	})
 	return nil
 }
 
