@@ -25,6 +25,7 @@ type Options struct {
 	MaxNIC      int           // -1 = all
 	Delay       time.Duration // before the program starts
 	NoPCI       bool
+	NoLRO       bool // network cards merge no received TCP segments
 	Help        bool
 
 	PowerOffOnAbort bool
@@ -71,6 +72,7 @@ or "--", begins the program's own arguments.
   --maxnic=N                use at most N network cards
   --delay=SECONDS           wait before the program starts
   --nopci                   do not look for PCI devices
+  --nolro                   let no network card merge received TCP segments
   --power-off-on-abort      accepted; a fault always powers off
 `
 
@@ -196,6 +198,8 @@ func (o *Options) flag(name string) *bool {
 		return &o.TraceList
 	case "--nopci":
 		return &o.NoPCI
+	case "--nolro":
+		return &o.NoLRO
 	case "--power-off-on-abort":
 		return &o.PowerOffOnAbort
 	}

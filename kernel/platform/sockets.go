@@ -24,8 +24,10 @@ func (s *System) Net() (*sock.Net, error) {
 	if err != nil {
 		return nil, err
 	}
+	total := int(gate.Memory().Total)
 	cfg := sock.Config{Mem: s.Memory}
-	cfg.TCP.Chunks, cfg.TCP.ChunkSize = tcpChunks(int(gate.Memory().Total)), tcpChunk
+	cfg.TCP.RecvMem = netBuffersFor(total).recvMem()
+	cfg.TCP.Chunks, cfg.TCP.ChunkSize = tcpChunks(total), tcpChunk
 	n, err := sock.New(st, cfg)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())

@@ -14,8 +14,8 @@ type Sender struct {
 
 // Counts are what has happened on a connection.
 type Counts struct {
-	SegsOut, SegsIn uint64 // frames: what the link cuts, or has joined, counts once
-	Quick           uint64 // of SegsIn: those that quick.go took
+	SegsOut, SegsIn uint64 // as they are on the wire: what the link cuts, or has merged, counts for each
+	Quick           uint64 // frames that quick.go took
 	Retransmits     uint64 // ranges sent again
 	Timeouts        uint64 // retransmission timeouts
 	Recoveries      uint64 // times that fast recovery began

@@ -15,7 +15,7 @@ import (
 // and other ACKs wait for Flush.
 func (c *Conn) Input(now int64, s *Segment) {
 	c.now = now
-	c.count.SegsIn++
+	c.count.SegsIn += s.count()
 	if !c.cfg.noQuick && c.quickInput(s) {
 		s.Drop()
 		return

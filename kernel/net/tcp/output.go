@@ -286,6 +286,7 @@ func (c *Conn) transmit(start seq.Num, n int) (int, bool) {
 	}
 	if octets > mss {
 		b.GSO, b.GSOSize = pkt.GSOTCPv4, uint16(mss)
+		c.count.SegsOut += uint64((octets - 1) / mss) // finish counts one
 		if !c.tuple.Local.Addr().Is4() {
 			b.GSO = pkt.GSOTCPv6
 		}

@@ -12,11 +12,19 @@ type rcvQueue struct {
 	head, tail *pkt.Buf
 	len        int // octets
 	mem        int // bytes of the buffers that hold them
+
+	// How well the peer's segments fill their buffers: octets that came in of late,
+	// and the bytes of buffers that came with them.
+	lateLen, lateMem int
 }
+
+// late is how many bytes of buffers lateLen and lateMem look back over, about.
+const late = 1 << 20
 
 // append takes over the chain b of n octets.
 func (q *rcvQueue) append(b *pkt.Buf, n int) {
 	q.len += n
+	q.lateLen += n
 	if t := q.tail; t != nil && n <= smallCopy && b.Next == nil && t.Tailroom() >= n {
 		copy(t.Append(n), b.Bytes())
 		b.Put()
@@ -27,12 +35,17 @@ func (q *rcvQueue) append(b *pkt.Buf, n int) {
 	} else {
 		q.tail.Next = b
 	}
+	mem := 0
 	for {
-		q.mem += len(b.Mem.Bytes)
+		mem += len(b.Mem.Bytes)
 		if b.Next == nil {
 			break
 		}
 		b = b.Next
+	}
+	q.mem += mem
+	if q.lateMem += mem; q.lateMem > late {
+		q.lateLen, q.lateMem = q.lateLen/2, q.lateMem/2
 	}
 	q.tail = b
 	if q.head.Len() == 0 {
@@ -144,7 +157,7 @@ func (q *rcvQueue) release() {
 	if q.head != nil {
 		q.head.Put()
 	}
-	*q = rcvQueue{}
+	q.head, q.tail, q.len, q.mem = nil, nil, 0, 0
 }
 
 // trimFront drops the first n octets of the chain b and returns what is left of

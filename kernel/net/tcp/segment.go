@@ -42,6 +42,15 @@ func (s *Segment) Parse(b *pkt.Buf) bool {
 // Len is the number of payload octets.
 func (s *Segment) Len() int { return s.n }
 
+// count is how many segments of the peer this is: the device may have merged some.
+func (s *Segment) count() uint64 {
+	if s.Buf == nil || s.Buf.GSO == pkt.GSONone || s.Buf.GSOSize == 0 || s.n == 0 {
+		return 1
+	}
+	size := int(s.Buf.GSOSize)
+	return uint64((s.n + size - 1) / size)
+}
+
 // seqLen is SEG.LEN: payload, SYN and FIN.
 func (s *Segment) seqLen() int {
 	n := s.n
