@@ -679,8 +679,8 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("%v", m)
 	}
 	m = Metrics(load.Result{Spec: load.Spec{Kind: load.MemcachedUDP}, Rate: 50, Completed: 100, Seconds: 2, ClientCPU: 0.5,
-		Probes: map[string]float64{"insn": 2.3e6, "vcpu": 1e7, "main": 2e6, "vcpu_wait": 1.002e9}, Latency: load.Quantiles{P50: 1, P99: 2, P999: 3}}, design.OneCore)
-	want := map[string]float64{"rate": 50, "p50": 1, "p99": 2, "p999": 3, "instructions": 23000, "vcpu_ns": 1e5, "main_ns": 2e4, "client_ns": 1e7, "host_wait": 0.5}
+		Probes: map[string]float64{"interrupts": 50, "doorbells": 0, "halts": 20, "sensitive": 100, "exits": 300, "insn": 2.3e6, "vcpu": 1e7, "main": 2e6, "vcpu_wait": 1.002e9}, Latency: load.Quantiles{P50: 1, P99: 2, P999: 3}}, design.OneCore)
+	want := map[string]float64{"interrupts": 0.5, "doorbells": 0, "halts": 0.2, "sensitive": 1, "exits": 3, "rate": 50, "p50": 1, "p99": 2, "p999": 3, "instructions": 23000, "vcpu_ns": 1e5, "main_ns": 2e4, "client_ns": 1e7, "host_wait": 0.5}
 	if !reflect.DeepEqual(m, want) {
 		t.Errorf("%v", m)
 	}

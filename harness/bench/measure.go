@@ -182,6 +182,14 @@ func Metrics(r load.Result, p design.Placement) map[string]float64 {
 	put("p999", float64(r.Latency.P999))
 	if n := float64(r.Completed); n > 0 {
 		put("instructions", r.Probes["insn"]/n)
+		// A guest without a single interrupt in a window is one whose events are
+		// not counted; of the others a zero is a figure.
+		if r.Probes["interrupts"]+r.Probes["halts"] > 0 {
+			for _, e := range []string{"interrupts", "doorbells", "halts", "sensitive"} {
+				m[e] = r.Probes[e] / n
+			}
+		}
+		put("exits", r.Probes["exits"]/n)
 		put("vcpu_ns", r.Probes["vcpu"]/n)
 		put("main_ns", r.Probes["main"]/n)
 		put("client_ns", r.ClientCPU*r.Seconds*1e9/n)

@@ -271,11 +271,24 @@ func (g *qemuGuest) Probes() []string {
 			kept = append(kept, p)
 		}
 	}
-	kept = append(kept, "steal=steal:")
+	kept = append(append(kept, "steal=steal:"), kvmExits(kvmDebug, pid)...)
 	if g.counter != nil {
-		kept = append(kept, g.counter.Probes("insn")...)
+		kept = append(append(kept, g.counter.Probes("insn")...), g.counter.EventProbes()...)
 	}
 	return kept
+}
+
+// kvmDebug is where KVM keeps its counters (Documentation/virt/kvm, "debugfs").
+const kvmDebug = "/sys/kernel/debug/kvm"
+
+// kvmExits is the probe of a machine's VM exits, none where KVM does not run it or
+// this user may not read debugfs.
+func kvmExits(root string, pid int) []string {
+	files, err := filepath.Glob(filepath.Join(root, fmt.Sprintf("%d-*", pid), "exits"))
+	if err != nil || len(files) == 0 {
+		return nil
+	}
+	return []string{"exits=num:" + files[0]}
 }
 
 // Pause stops the vCPUs and the guest's clock with them.

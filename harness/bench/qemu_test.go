@@ -71,8 +71,12 @@ func TestOSvGuest(t *testing.T) {
 			t.Fatalf("%s: %v", port, err)
 		}
 		m := Metrics(res, design.Free)
-		if res.Completed < 10 || res.Wrong+res.Errors > 0 || m["vcpu_ns"] <= 0 {
+		if res.Completed < 2 || res.Wrong+res.Errors > 0 || m["vcpu_ns"] <= 0 {
 			t.Errorf("%s: %+v", port, res)
+		}
+		// Each request costs less than one of each where several are outstanding.
+		if on := g.Facts().Parity["instruction counting"] == "on"; on && (res.Probes["doorbells"] == 0 || res.Probes["interrupts"] == 0 || m["doorbells"] > 5 || m["interrupts"] > 20) {
+			t.Errorf("%s: %v interrupts and %v doorbells per request", port, m["interrupts"], m["doorbells"])
 		}
 		if len(g.Facts().Parity["instruction counting"]) > 0 && g.Facts().Parity["instruction counting"] == "on" && (m["instructions"] < 300 || m["instructions"] > 1e6) {
 			t.Errorf("%s: %v instructions per request", port, m["instructions"])
@@ -225,5 +229,35 @@ func TestUnbootableQEMU(t *testing.T) {
 	}
 	if _, err := fileDigest("/nonexistent"); err == nil || fileBytes("/nonexistent") != 0 {
 		t.Error("a file that is not there")
+	}
+}
+
+// KVM's counter of exits is a probe where it can be read.
+func TestKVMExits(t *testing.T) {
+	root := t.TempDir()
+	if got := kvmExits(root, 77); got != nil {
+		t.Errorf("%v of a machine without KVM", got)
+	}
+	dir := filepath.Join(root, "77-12")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "exits")
+	if err := os.WriteFile(file, []byte("1000\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ps, err := load.ParseProbes(kvmExits(root, 77))
+	if err != nil || len(ps) != 1 {
+		t.Fatalf("%v %v", ps, err)
+	}
+	defer ps.Close()
+	if err := ps.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("1450\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := ps.Stop(); err != nil || m["exits"] != 450 {
+		t.Errorf("%v %v", m, err)
 	}
 }

@@ -10,7 +10,8 @@ const (
 	offMax      = 8
 	offHalf     = 16
 	offBlocks   = 32
-	headerBytes = 64
+	offEvents   = 40
+	headerBytes = 128
 	blockBytes  = 24
 )
 
@@ -22,13 +23,19 @@ func (c *Counter) word(off int) *uint64 {
 }
 
 func (c *Counter) init() {
-	copy(c.mem, "OSVTCG1\x00")
+	copy(c.mem, "OSVTCG2\x00")
 	atomic.StoreUint64(c.word(offMax), uint64(c.max))
 }
 
 // Read reads the counters. It allocates nothing.
 func (c *Counter) Read() Counts {
 	return Counts{atomic.LoadUint64(c.word(offHalf)), atomic.LoadUint64(c.word(offHalf + 8))}
+}
+
+// ReadEvents reads the event counters. It allocates nothing.
+func (c *Counter) ReadEvents() Events {
+	at := func(i int) uint64 { return atomic.LoadUint64(c.word(offEvents + 8*i)) }
+	return Events{at(0), at(1), at(2), at(3)}
 }
 
 func (c *Counter) translated() int {

@@ -6,7 +6,10 @@
 // Linux takes 27,000 instructions for a GET that comes alone and 18,000 with 32
 // outstanding. Compare at the same number outstanding and with the same generator.
 //
-// What it does not see: exits, interrupts, cache and TLB misses, and how long an
+// Beside them it counts the instructions in which a hypervisor on hardware would
+// have to take part, and the interrupts: see Events.
+//
+// What it does not see: cache and TLB misses, and how long an
 // instruction takes. A block that a fault leaves early counts whole. Counters are
 // added to without a lock: use one vCPU. The CPU model must lack ERMS, else each
 // iteration of a string instruction counts (vm's default lacks it).
@@ -125,6 +128,33 @@ func (c Counts) Total() uint64 { return c.Low + c.High }
 
 // Sub is c minus an earlier reading.
 func (c Counts) Sub(e Counts) Counts { return Counts{c.Low - e.Low, c.High - e.High} }
+
+// Events are instructions that matter for another reason than their number. All
+// are 0 where QEMU's plugin API is 2 or newer.
+type Events struct {
+	Interrupts uint64 // returns from interrupts and exceptions
+	Doorbells  uint64 // 16-bit stores to a device: virtio's queue notifications
+	Halts      uint64 // the vCPU had nothing to do
+	Sensitive  uint64 // port I/O and MSR writes
+}
+
+// Sub is e minus an earlier reading.
+func (e Events) Sub(o Events) Events {
+	return Events{e.Interrupts - o.Interrupts, e.Doorbells - o.Doorbells, e.Halts - o.Halts, e.Sensitive - o.Sensitive}
+}
+
+// eventNames are the names of the events in Probes, in the order of Events.
+var eventNames = []string{"interrupts", "doorbells", "halts", "sensitive"}
+
+// EventProbes names the event counters as load.ParseProbe reads them: interrupts,
+// doorbells, halts, sensitive.
+func (c *Counter) EventProbes() []string {
+	var out []string
+	for i, n := range eventNames {
+		out = append(out, fmt.Sprintf("%s=u64:%s:%d", n, c.Path(), offEvents+8*i))
+	}
+	return out
+}
 
 // Counter is the memory that plugin and harness share. It has no name in the file
 // system and goes with this process.

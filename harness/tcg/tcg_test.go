@@ -122,7 +122,7 @@ func needPlugin(t *testing.T, flags ...string) string {
 
 // countTiny runs the 30-byte guest that prints n characters and returns what the
 // plugin saw of its code.
-func countTiny(t *testing.T, so string, n, table int) (insns uint64, all Counts) {
+func countTiny(t *testing.T, so string, n, table int) (insns uint64, all Counts, ev Events) {
 	t.Helper()
 	c, err := New(table)
 	if err != nil {
@@ -148,7 +148,7 @@ func countTiny(t *testing.T, so string, n, table int) (insns uint64, all Counts)
 			insns += b.Insns * b.Execs
 		}
 	}
-	return insns, c.Read()
+	return insns, c.Read(), c.ReadEvents()
 }
 
 // The loop of the 30-byte guest has six instructions a character; the table and
@@ -157,8 +157,8 @@ func TestCountsByHand(t *testing.T) {
 	for name, flags := range map[string][]string{"inline": nil, "call back": {"-DAPI_VERSION=1", "-DCALL_BACK=1"}} {
 		t.Run(name, func(t *testing.T) {
 			so := needPlugin(t, flags...)
-			short, _ := countTiny(t, so, 100, 1<<16)
-			long, all := countTiny(t, so, 1100, 1<<16)
+			short, _, _ := countTiny(t, so, 100, 1<<16)
+			long, all, _ := countTiny(t, so, 1100, 1<<16)
 			// lodsb, test, jz, mov, out, jmp
 			if long-short != 6*1000 {
 				t.Errorf("1000 more characters took %d instructions, want 6000", long-short)
@@ -175,12 +175,25 @@ func TestCountsByHand(t *testing.T) {
 	}
 }
 
+// The 30-byte guest has one out a character; firmware's own vary by a thousand.
+func TestEvents(t *testing.T) {
+	so := needPlugin(t)
+	_, _, short := countTiny(t, so, 100, 0)
+	_, _, long := countTiny(t, so, 50100, 0)
+	if e := long.Sub(short); e.Sensitive < 47000 || e.Sensitive > 53000 || e.Halts > 10 {
+		t.Errorf("50000 more characters: %+v", e)
+	}
+	if short.Interrupts == 0 {
+		t.Error("firmware takes no interrupt")
+	}
+}
+
 // Without a table the counters count all the same, in both ways.
 func TestCountsWithoutTable(t *testing.T) {
 	for name, flags := range map[string][]string{"inline": nil, "call back": {"-DAPI_VERSION=1", "-DCALL_BACK=1"}} {
 		so := needPlugin(t, flags...)
-		_, with := countTiny(t, so, 1000, 1<<16)
-		_, without := countTiny(t, so, 1000, 0)
+		_, with, _ := countTiny(t, so, 1000, 1<<16)
+		_, without, _ := countTiny(t, so, 1000, 0)
 		// Firmware waits for a clock: not to the instruction.
 		if d := float64(without.Total()) / float64(with.Total()); d < 0.5 || d > 2 {
 			t.Errorf("%s: %d instructions, %d with a table", name, without.Total(), with.Total())
