@@ -17,7 +17,7 @@ import (
 // This is a statement of policy. Changing this list is a design decision: say
 // why in the commit. Do not change it to make a build pass.
 //
-//	metal < hw < irq, pkt < drivers | net | vfs < linux, rest < platform < appliances
+//	metal < hw < irq, pkt, blk < drivers | net | vfs < linux, rest < platform < appliances
 //	leaves: trace, imagefmt, net/wire, net/clock, net/seq, linux/abi
 //	ktest: tests only      harness, capstan ↛ kernel (except imagefmt)
 //
@@ -61,11 +61,13 @@ var layers = []layer{
 		because: "interrupts know no device and no packet"},
 	{path: "kernel/pkt", sees: "kernel/hw/dma kernel/trace",
 		because: "the one type that drivers and net share knows neither, nor any protocol"},
+	{path: "kernel/blk", sees: "kernel/hw/dma kernel/trace",
+		because: "what disk drivers and users of disks share knows neither"},
 
 	// Drivers, network and files: siblings.
 	{path: "kernel/drivers/virtio", sees: "kernel/hw kernel/hw/dma kernel/irq kernel/trace",
 		because: "the transport that virtio drivers share knows no device"},
-	{path: "kernel/drivers", apart: true, sees: "kernel/drivers/virtio kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/trace",
+	{path: "kernel/drivers", apart: true, sees: "kernel/drivers/virtio kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/blk kernel/trace",
 		because: "a driver turns a device into an interface, and knows nobody who uses it",
 		not: map[string]string{
 			"kernel/drivers": "one package per device; what two share is a package of its own in this list",
@@ -86,6 +88,7 @@ var layers = []layer{
 		because: "files run hosted, on any block device, which they declare themselves",
 		not: map[string]string{
 			"kernel/drivers": "a file system declares the device that it wants; platform joins them",
+			"kernel/blk":     "a file system declares the device that it wants; platform joins them",
 			"kernel/net":     "siblings",
 			"kernel/linux":   "the Linux ABI is made on vfs, not the other way round",
 		}},
@@ -103,7 +106,7 @@ var layers = []layer{
 			"kernel/linux":   "siblings",
 			"kernel/hw/gate": "what the API tells of the machine, platform passes in, so that it runs hosted",
 		}},
-	{path: "kernel/platform", sees: "kernel/metal/boot kernel/hw/gate kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/drivers/virtio kernel/drivers " +
+	{path: "kernel/platform", sees: "kernel/metal/boot kernel/hw/gate kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/blk kernel/drivers/virtio kernel/drivers " +
 		"kernel/net kernel/net/wire kernel/net/clock kernel/net/seq kernel/vfs kernel/linux kernel/linux/abi kernel/rest kernel/trace kernel/imagefmt",
 		because: "the composition root is below the appliances and in no test",
 		not: map[string]string{
@@ -132,7 +135,7 @@ var layers = []layer{
 		because: "the image tool runs on the host; it shares the image format with the kernel and nothing else"},
 }
 
-const everyKernelLayer = "kernel/hw/gate kernel/hw/dma kernel/hw kernel/irq kernel/pkt kernel/drivers/virtio kernel/drivers " +
+const everyKernelLayer = "kernel/hw/gate kernel/hw/dma kernel/hw kernel/irq kernel/pkt kernel/blk kernel/drivers/virtio kernel/drivers " +
 	"kernel/net/wire kernel/net/clock kernel/net/seq kernel/net kernel/vfs kernel/linux/abi kernel/linux kernel/rest kernel/platform kernel/trace kernel/imagefmt"
 
 // In tests, a package may also import what these allow.
@@ -380,6 +383,7 @@ func TestLayersSeeEachViolation(t *testing.T) {
 		{"kernel/hw/pci", "osv/kernel/hw/mmio", ""},
 		{"kernel/drivers/virtionet", "osv/kernel/drivers/virtio", ""},
 		{"kernel/drivers/ahci/port", "osv/kernel/drivers/ahci", ""},
+		{"kernel/drivers/nvme", "osv/kernel/blk", ""},
 		{"kernel/net/tcp", "osv/kernel/net/wire", ""},
 		{"kernel/net/stack", "osv/kernel/hw/dma", ""},
 		{"kernel/platform", "osv/kernel/metal/boot", ""},
@@ -418,6 +422,9 @@ func TestLayersSeeEachViolation(t *testing.T) {
 		{"kernel/net/wire", "osv/kernel/trace", "layer kernel/net/wire may not see layer kernel/trace"},
 		{"kernel/trace", "osv/kernel/hw/gate", "makes a cycle"},
 		{"kernel/vfs/ext4", "osv/kernel/drivers/virtioblk", "declares the device"},
+		{"kernel/vfs/ext4", "osv/kernel/blk", "declares the device"},
+		{"kernel/blk", "osv/kernel/hw/pci", "knows neither"},
+		{"kernel/blk", "osv/kernel/drivers/nvme", "knows neither"},
 		{"kernel/vfs/ext4", "osv/kernel/net/tcp", "siblings"},
 		{"kernel/linux/sys", "osv/kernel/metal/vm", "through hw/gate"},
 		{"kernel/linux/sys", "osv/kernel/rest", "siblings"},

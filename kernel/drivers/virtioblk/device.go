@@ -7,19 +7,13 @@
 //
 // QEMU: -device virtio-blk-pci,drive=d0,num-queues=N
 //
-// Two ways to use it. Submit takes a Request on device-visible memory and calls
-// back when it is done: no copy, any number in flight (those beyond the ring wait
-// in the driver). ReadAt, WriteAt, Flush, Discard and WriteZeroes block, take
-// ordinary memory, and copy through a fixed number of bounce buffers.
+// It is a blk.Disk, used as package blk says.
 //
 // Memory: rings, request headers and bounce buffers come from the dma.Allocator.
 // A Request and its memory are the driver's from Submit to Done.
 //
 // Concurrency: any goroutine may call anything. Each queue has a mutex, and one
 // goroutine that takes its completions; it calls Done, which must not block.
-//
-// Durability: a write is on the medium once a Flush that was called after the
-// write's completion has returned.
 //
 // Start reading at New, then request.go and queue.go. Tests play the device with
 // ktest/fakedev.Blk.
@@ -31,14 +25,11 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"osv/kernel/blk"
 	"osv/kernel/drivers/virtio"
 	"osv/kernel/hw/dma"
 	"osv/kernel/irq"
 )
-
-// SectorSize is the unit of all sector numbers, in bytes, whatever the device's
-// block size, §5.2.4.
-const SectorSize = 512
 
 // Config shapes a Device; the zero value is sound.
 type Config struct {
@@ -64,8 +55,10 @@ type Device struct {
 	next   atomic.Uint32 // queue of the next Submit
 
 	capacity atomic.Uint64 // sectors
-	bounces  chan *bounce
-	bounceAt dma.Region
+	limits   blk.Limits
+	shape    blk.Shape
+
+	*blk.Blocking // ReadAt, WriteAt, Flush, Discard, WriteZeroes, BlockSize, ReadOnly
 
 	stopped atomic.Pointer[error] // why nothing goes on any more
 	stopMu  sync.Mutex            // serialises stop; before queue.mu
@@ -114,13 +107,12 @@ func (c *Config) check(t virtio.Transport, lines []irq.Line) error {
 	setDefault(&c.Ring, 128)
 	setDefault(&c.MaxSegs, 16)
 	c.MaxSegs = min(c.MaxSegs, maxSegs)
-	setDefault(&c.Bounces, 16)
-	setDefault(&c.BounceSize, 64<<10)
 	if c.Name == "" {
 		c.Name = "vda"
 	}
-	if c.BounceSize < 4096 || c.BounceSize&(c.BounceSize-1) != 0 {
-		return fmt.Errorf("%s: bounce buffers of %d bytes: need a power of two of at least 4096", driverName, c.BounceSize)
+	b := blk.Bounces{N: c.Bounces, Size: c.BounceSize}
+	if err := b.Check(); err != nil {
+		return fmt.Errorf("%s: %v", driverName, err)
 	}
 	return nil
 }
@@ -136,6 +128,7 @@ func (d *Device) setup() error {
 	if err := d.readConfig(); err != nil {
 		return err
 	}
+	d.setLimits()
 	n := 1
 	if d.dev.Features.Has(featMQ) {
 		n = min(d.cfg.Queues, int(d.conf.numQueues))
@@ -153,9 +146,11 @@ func (d *Device) setup() error {
 			return err
 		}
 	}
-	if err := d.makeBounces(); err != nil {
-		return err
+	b, err := blk.NewBlocking(d, &d.limits, d.mem, blk.Bounces{N: d.cfg.Bounces, Size: d.cfg.BounceSize})
+	if err != nil {
+		return fmt.Errorf("%s: %w", driverName, err)
 	}
+	d.Blocking = b
 	if len(d.lines) > 1 {
 		if err := d.dev.Transport.SetConfigVector(0); err != nil {
 			return d.dev.Errorf("%v", err)
@@ -279,13 +274,12 @@ func (d *Device) Close() error {
 	return errors.Join(errs...)
 }
 
-// free gives all memory back, once the device cannot reach it. Blocking calls
-// that still hold a bounce buffer hold it by Go's memory only: makeBounces.
+// free gives all memory back, once the device cannot reach it.
 func (d *Device) free() {
 	for _, q := range d.queues {
 		d.mem.Free(q.ctl)
 	}
-	d.freeBounces()
+	d.Blocking.Free()
 }
 
 // Name is the name given in Config.
@@ -294,15 +288,8 @@ func (d *Device) Name() string { return d.cfg.Name }
 // Size is the capacity in bytes.
 func (d *Device) Size() int64 { return int64(d.capacity.Load() * SectorSize) }
 
-// BlockSize is the smallest unit of transfer in bytes: offsets and lengths of
-// writes are multiples of it.
-func (d *Device) BlockSize() int { return int(d.conf.blockSize) }
-
 // Features are the feature bits in force.
 func (d *Device) Features() virtio.Features { return d.dev.Features }
-
-// ReadOnly reports a device that takes no writes.
-func (d *Device) ReadOnly() bool { return d.dev.Features.Has(featRO) }
 
 // Queues is the number of request queues in use.
 func (d *Device) Queues() int { return len(d.queues) }

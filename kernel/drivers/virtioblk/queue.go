@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"osv/kernel/blk"
 	"osv/kernel/drivers/virtio"
 	"osv/kernel/hw/dma"
 )
@@ -43,9 +44,10 @@ type queue struct {
 	slots   []slot   // by slot number, which is also the control block's
 	free    []uint16 // free slot numbers
 	byHead  []uint16 // slot number by chain head
-	waiting list     // requests with parts not yet posted
+	waiting blk.List // requests with parts not yet posted
 	maxSegs int      // data segments of a part
 	segs    []virtio.Seg
+	pieces  []blk.Seg // of the part being posted
 	frozen  bool
 }
 
@@ -83,23 +85,24 @@ func newQueue(d *Device, i int, vector uint16) (*queue, error) {
 		q.free[j] = uint16(n - 1 - j)
 	}
 	q.segs = make([]virtio.Seg, 0, q.maxSegs+2)
+	q.pieces = make([]blk.Seg, 0, q.maxSegs)
 	return q, nil
 }
 
 // Submit starts r and returns at once; Done is called when it ended, by another
 // goroutine, or by this one where r is not even begun because of an error.
 func (d *Device) Submit(r *Request) {
-	err := d.Err()
-	if err != nil {
-		err = &Error{Op: r.Op, Sector: r.Sector, Why: err}
-	} else {
-		err = r.check(d)
-	}
-	if err != nil {
-		r.Err = err
-		r.Done(r)
+	if err := d.Err(); err != nil {
+		d.limits.Refuse(r, err)
 		return
 	}
+	if d.limits.Begin(r, d.capacity.Load()) {
+		d.enqueue(r)
+	}
+}
+
+// enqueue gives r to a queue.
+func (d *Device) enqueue(r *Request) {
 	q := d.queues[0]
 	if n := len(d.queues); n > 1 {
 		q = d.queues[int(d.next.Add(1))%n]
@@ -107,11 +110,10 @@ func (d *Device) Submit(r *Request) {
 	q.mu.Lock()
 	if q.frozen {
 		q.mu.Unlock()
-		r.Err = &Error{Op: r.Op, Sector: r.Sector, Why: d.Err()}
-		r.Done(r)
+		d.limits.Refuse(r, d.Err())
 		return
 	}
-	q.waiting.push(r)
+	q.waiting.Push(r)
 	q.post()
 	q.mu.Unlock()
 }
@@ -119,14 +121,14 @@ func (d *Device) Submit(r *Request) {
 // post posts parts of waiting requests, first come first served, until the ring
 // is full. Caller must hold mu.
 func (q *queue) post() {
-	for r := q.waiting.head; r != nil; r = q.waiting.head {
-		for r.more {
+	for r := q.waiting.Head(); r != nil; r = q.waiting.Head() {
+		for r.More {
 			if !q.postPart(r) {
 				q.vq.Publish()
 				return
 			}
 		}
-		q.waiting.pop()
+		q.waiting.Pop()
 	}
 	q.vq.Publish()
 }
@@ -139,47 +141,43 @@ func (q *queue) postPart(r *Request) bool {
 	}
 	n := q.free[len(q.free)-1]
 	ctl := q.ctl.Slice(int(n)*ctlBytes, ctlBytes)
-	cur := r.cursor
+	cur := r.Cursor
+	sector := cur.Sector()
+	at := sector
 	segs := append(q.segs[:0], virtio.Seg{Addr: ctl.Bus + ctlHeader, Len: headerLen})
 	out := 1 // readable segments
 	var count uint64
 	var length uint32
-	more := false
 	switch r.Op {
 	case OpRead, OpWrite:
-		var bytes int
-		segs, bytes = q.gather(segs, r, &cur)
+		pieces, bytes := cur.Gather(q.pieces[:0], r.Mem, &q.d.shape)
+		for _, p := range pieces {
+			segs = append(segs, virtio.Seg{Addr: p.Addr, Len: p.Len})
+		}
 		count = uint64(bytes) / SectorSize
-		more = cur.left > 0
 		if r.Op == OpWrite {
 			out = len(segs)
 		} else {
 			length = uint32(bytes)
 		}
 	case OpDiscard, OpWriteZeroes:
-		limit, flags := q.d.conf.maxDiscard, uint32(0)
+		limit, flags := q.d.limits.MaxDiscard, uint32(0)
 		if r.Op == OpWriteZeroes {
-			limit = q.d.conf.maxWriteZeroes
+			limit = q.d.limits.MaxWriteZeroes
 			if q.d.conf.writeZeroesUnmaps {
 				flags = rangeUnmap
 			}
 		}
-		count = min(cur.left, uint64(limit))
+		_, count = cur.Range(limit)
 		b := ctl.Bytes[ctlData:]
-		binary.LittleEndian.PutUint64(b, cur.at)
+		binary.LittleEndian.PutUint64(b, at)
 		binary.LittleEndian.PutUint32(b[8:], uint32(count))
 		binary.LittleEndian.PutUint32(b[12:], flags)
 		segs = append(segs, virtio.Seg{Addr: ctl.Bus + ctlData, Len: rangeLen})
 		out = 2
-		cur.left -= count
-		cur.at += count
-		more = cur.left > 0
+		sector = 0 // §5.2.6.1: the ranges tell
 	case opGetID:
 		segs = append(segs, virtio.Seg{Addr: ctl.Bus + ctlData, Len: idLen})
-	}
-	sector := r.at
-	if r.Op == OpDiscard || r.Op == OpWriteZeroes {
-		sector = 0 // §5.2.6.1: the ranges tell
 	}
 	segs = append(segs, virtio.Seg{Addr: ctl.Bus + ctlStatus, Len: 1})
 	head, ok := q.vq.Post(segs, out)
@@ -187,43 +185,22 @@ func (q *queue) postPart(r *Request) bool {
 		return false
 	}
 	// The device looks only after Publish.
-	binary.LittleEndian.PutUint32(ctl.Bytes[ctlHeader:], uint32(r.Op))
+	binary.LittleEndian.PutUint32(ctl.Bytes[ctlHeader:], uint32(typeOf(r.Op)))
 	binary.LittleEndian.PutUint32(ctl.Bytes[ctlHeader+4:], 0)
 	binary.LittleEndian.PutUint64(ctl.Bytes[ctlHeader+8:], sector)
 	ctl.Bytes[ctlStatus] = statusPending
 	q.free = q.free[:len(q.free)-1]
 	q.byHead[head] = n
-	q.slots[n] = slot{r, r.at, count, length}
-	r.cursor = cur
-	r.more = more
-	r.parts++
+	q.slots[n] = slot{r, at, count, length}
+	r.Cursor = cur
+	r.More = cur.Left() > 0
+	r.Parts++
 	return true
-}
-
-// gather adds segments of r's memory from cur on, within size_max and seg_max,
-// and moves cur. It returns how many bytes they hold.
-func (q *queue) gather(segs []virtio.Seg, r *Request, cur *cursor) ([]virtio.Seg, int) {
-	total := 0
-	for range q.maxSegs {
-		if cur.left == 0 {
-			break
-		}
-		m := r.Mem[cur.region]
-		n := min(len(m.Bytes)-cur.off, int(q.d.conf.sizeMax))
-		segs = append(segs, virtio.Seg{Addr: m.Bus + dma.Addr(cur.off), Len: uint32(n)})
-		if cur.off += n; cur.off == len(m.Bytes) {
-			cur.region, cur.off = cur.region+1, 0
-		}
-		total += n
-		cur.at += uint64(n) / SectorSize
-		cur.left -= uint64(n) / SectorSize
-	}
-	return segs, total
 }
 
 // interrupt takes all completions and asks for the next interrupt.
 func (q *queue) interrupt() {
-	var done list
+	var done blk.List
 	q.mu.Lock()
 	if !q.frozen {
 		q.vq.Disarm()
@@ -240,14 +217,14 @@ func (q *queue) interrupt() {
 	}
 	err := q.vq.Err()
 	q.mu.Unlock()
-	done.finish()
+	done.Finish()
 	if err != nil {
 		q.d.stop(err)
 	}
 }
 
 // reap ends the parts that the device has used. Caller must hold mu.
-func (q *queue) reap(done *list) {
+func (q *queue) reap(done *blk.List) {
 	for {
 		head, n, ok := q.vq.Reap()
 		if !ok {
@@ -258,10 +235,10 @@ func (q *queue) reap(done *list) {
 		ctl := q.ctl.Slice(int(i)*ctlBytes, ctlBytes)
 		r := s.req
 		if err := q.judge(s, ctl.Bytes[ctlStatus], n); err != nil {
-			r.fail(err)
+			r.Fail(err)
 			// The rest of a request that failed is of no use.
-			if r.more {
-				r.more = false
+			if r.More {
+				r.More = false
 				q.unqueue(r)
 			}
 		} else if r.Op == opGetID {
@@ -269,8 +246,8 @@ func (q *queue) reap(done *list) {
 		}
 		s.req = nil
 		q.free = append(q.free, i)
-		if r.parts--; r.parts == 0 && !r.more {
-			done.push(r)
+		if r.Parts--; r.Parts == 0 && !r.More {
+			done.Push(r)
 		}
 	}
 }
@@ -278,8 +255,8 @@ func (q *queue) reap(done *list) {
 // unqueue drops r from the waiting list; it is the first, since only the first
 // has parts under way.
 func (q *queue) unqueue(r *Request) {
-	if q.waiting.head == r {
-		q.waiting.pop()
+	if q.waiting.Head() == r {
+		q.waiting.Pop()
 	}
 }
 
@@ -290,7 +267,7 @@ func (q *queue) judge(s *slot, status byte, n uint32) error {
 	if status == statusOK && !short {
 		return nil
 	}
-	e := &Error{Op: s.req.Op, Sector: s.at, Count: s.count, Why: ErrProtocol}
+	e := &Error{Driver: driverName, Op: s.req.Op, Sector: s.at, Count: s.count, Why: ErrProtocol}
 	switch {
 	case status == statusIOErr:
 		e.Why = ErrIO
@@ -315,23 +292,23 @@ func (q *queue) freeze() {
 
 // abort ends all requests with the reason, after freeze and the device's reset.
 func (q *queue) abort(reason error) {
-	var done list
+	var done blk.List
 	q.mu.Lock()
 	for i := range q.slots {
 		s := &q.slots[i]
 		if r := s.req; r != nil {
 			s.req = nil
-			r.fail(&Error{Op: r.Op, Sector: s.at, Count: s.count, Why: reason})
-			if r.parts--; r.parts == 0 && !r.more {
-				done.push(r)
+			r.Fail(&Error{Driver: driverName, Op: r.Op, Sector: s.at, Count: s.count, Why: reason})
+			if r.Parts--; r.Parts == 0 && !r.More {
+				done.Push(r)
 			}
 		}
 	}
-	for r := q.waiting.pop(); r != nil; r = q.waiting.pop() {
-		r.more = false
-		r.fail(&Error{Op: r.Op, Sector: r.at, Count: r.left, Why: reason})
-		done.push(r)
+	for r := q.waiting.Pop(); r != nil; r = q.waiting.Pop() {
+		r.More = false
+		r.Fail(&Error{Driver: driverName, Op: r.Op, Sector: r.Cursor.Sector(), Count: r.Left(), Why: reason})
+		done.Push(r)
 	}
 	q.mu.Unlock()
-	done.finish()
+	done.Finish()
 }
