@@ -61,8 +61,9 @@ func (m *member) resume() error {
 }
 
 // fail ends an attempt of a boot; the guest is gone when it returns.
-func (m *member) fail(err error) {
+func (r *Runner) fail(m *member, err error) {
 	m.err = errors.Join(m.err, err)
+	r.event(fmt.Sprintf("boot %d of %s: %v", m.boot.Index+1, m.boot.System, m.err), true)
 	m.stop()
 }
 
@@ -104,7 +105,6 @@ func (r *Runner) group(ctx context.Context, boots []design.Boot) (lost int, err 
 				continue
 			}
 			m.tries++
-			r.event(fmt.Sprintf("boot %d of %s: %v", m.boot.Index+1, m.boot.System, m.err), true)
 			final := m.tries >= maxTries
 			if err := r.j.Append(journal.Entry{Failure: &journal.Failure{Boot: m.boot.Index, Attempt: m.attempt, Error: m.err.Error(), Final: final}}); err != nil {
 				return lost, err
@@ -145,7 +145,7 @@ func (r *Runner) attempt(ctx context.Context, boots []design.Boot, members []*me
 			return ctx.Err()
 		}
 		if err != nil {
-			m.fail(err)
+			r.fail(m, err)
 		}
 	}
 	for _, w := range r.Plan.Windows(boots) {
@@ -165,7 +165,7 @@ func (r *Runner) attempt(ctx context.Context, boots []design.Boot, members []*me
 			return ctx.Err()
 		}
 		if err != nil {
-			m.fail(err)
+			r.fail(m, err)
 		}
 	}
 	return nil
@@ -178,7 +178,7 @@ func (r *Runner) focus(members []*member, m *member) error {
 			continue
 		}
 		if err := o.pause(); err != nil {
-			o.fail(err)
+			r.fail(o, err)
 		}
 	}
 	return m.resume()

@@ -28,6 +28,13 @@ type Kind interface {
 	Boot(ctx context.Context, cfg Config) (Guest, error)
 }
 
+// Preparer is a kind that has images to make before it can boot. It is asked once
+// for each system and service, before the first boot, so that a build is in no
+// boot's time and disturbs no guest.
+type Preparer interface {
+	Prepare(ctx context.Context, system design.System, service string) error
+}
+
 // Config is what a boot is told.
 type Config struct {
 	System design.System

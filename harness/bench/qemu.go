@@ -331,9 +331,8 @@ func (g *qemuGuest) Stop() error {
 // Linux is the kind "linux": Debian's kernel and server, made by package linux.
 type Linux struct {
 	*QEMU
-	once sync.Once
-	img  linux.Image
-	err  error
+	mu  sync.Mutex
+	img *linux.Image
 }
 
 // Can reports whether the image has the service and the profile exists.
@@ -347,18 +346,30 @@ func (k *Linux) Can(s design.System, service string) error {
 	return nil
 }
 
+// Prepare makes the image, or finds it.
+func (k *Linux) Prepare(ctx context.Context, _ design.System, _ string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.img != nil {
+		return nil
+	}
+	img, err := linux.Ensure(ctx, linux.Config{Log: func(s string) { k.log("%s", s) }})
+	if err != nil {
+		return fmt.Errorf("bench: Linux guest: %w", err)
+	}
+	k.img = &img
+	return nil
+}
+
 // Boot boots Linux with one service.
 func (k *Linux) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	if err := k.Can(cfg.System, cfg.Service); err != nil {
 		return nil, err
 	}
-	k.once.Do(func() {
-		k.img, k.err = linux.Ensure(ctx, linux.Config{Log: func(s string) { k.log("%s", s) }})
-	})
-	if k.err != nil {
-		return nil, fmt.Errorf("bench: Linux guest: %w", k.err)
+	if err := k.Prepare(ctx, cfg.System, cfg.Service); err != nil {
+		return nil, err
 	}
-	lg := linux.Guest{Image: k.img, Profile: linux.Profiles[cfg.System.Profile], Service: linux.Services[cfg.Service], IP: wire.GuestIP(0), Gateway: wire.Host.Addr()}
+	lg := linux.Guest{Image: *k.img, Profile: linux.Profiles[cfg.System.Profile], Service: linux.Services[cfg.Service], IP: wire.GuestIP(0), Gateway: wire.Host.Addr()}
 	g, err := k.start(ctx, cfg, lg.Spec)
 	if err != nil {
 		return nil, err
@@ -419,6 +430,12 @@ func (k *OSv) build(service string) (string, error) {
 	}
 	k.built[service] = elf
 	return elf, nil
+}
+
+// Prepare builds the appliance.
+func (k *OSv) Prepare(_ context.Context, _ design.System, service string) error {
+	_, err := k.build(service)
+	return err
 }
 
 // Boot boots an appliance. The system's option "args" is appended to what it is

@@ -98,6 +98,9 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.j.Close()) }()
+	if err := r.prepare(ctx); err != nil {
+		return r.ended(ctx, err)
+	}
 	if err := r.ceilings(ctx); err != nil {
 		return r.ended(ctx, err)
 	}
@@ -195,6 +198,30 @@ func (r *Runner) event(text string, problem bool) {
 	}
 	r.Events(Event{Text: text, Problem: problem, Done: len(r.done), Total: r.total,
 		Left: r.Plan.Estimate(design.SeenCosts, done), All: r.Plan.Estimate(design.SeenCosts, nil)})
+}
+
+// prepare makes the images of what is still to be booted.
+func (r *Runner) prepare(ctx context.Context) error {
+	asked := map[string]bool{}
+	for _, g := range r.Plan.Groups() {
+		for _, w := range r.Plan.Windows(g) {
+			key := w.Cell.System + "/" + g[0].Service
+			if asked[key] || r.done[w] {
+				continue
+			}
+			asked[key] = true
+			sys, _ := r.Plan.System(w.Cell.System)
+			p, ok := r.Kinds[sys.Guest].(Preparer)
+			if !ok {
+				continue
+			}
+			r.event("preparing "+sys.Title+" with "+g[0].Service, false)
+			if err := p.Prepare(ctx, sys, g[0].Service); err != nil {
+				return fmt.Errorf("bench: %s with %s: %w", sys.Title, g[0].Service, err)
+			}
+		}
+	}
+	return nil
 }
 
 // ceilings measures the null server once for each shape of load.

@@ -239,7 +239,7 @@ func TestWindowsAlternate(t *testing.T) {
 	}
 	g := groups[0]
 	ws := p.Windows(g)
-	if want := 3 * (2*3*4 + 3); len(ws) != want {
+	if want := 3 * (2*3*3 + 3); len(ws) != want {
 		t.Errorf("%d windows, want %d", len(ws), want)
 	}
 	seen := map[Window]bool{}

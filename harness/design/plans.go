@@ -69,7 +69,7 @@ func Default() Plan {
 	open := curve(0.8, 1000, 4000, 16000)
 	open.Placements = []Placement{OneCore}
 	return Plan{Name: "default", Systems: []System{linuxStock(), linuxTuned(), osv()},
-		Workloads:  append(append(workloads(1.6, 4), open), iperfBoth(1)...),
+		Workloads:  append(append(workloads(1.5, 3), open), iperfBoth(1)...),
 		Placements: []Placement{OneCore, Split}, Boots: 6, Together: true, CPUs: 1, MemMiB: 256, Seed: 1, Idle: seconds(1), RAMFloor: true,
 		Instructions: true, SLO: seconds(0.010), Allow: allowed()}
 }
