@@ -121,6 +121,10 @@ func (h *Host) listenerFor(local netip.AddrPort) *Listener {
 	if l := h.listeners[local]; l != nil {
 		return l
 	}
+	// The zero address takes all of both families, as the stack's Bind has it.
+	if l := h.listeners[netip.AddrPortFrom(netip.Addr{}, local.Port())]; l != nil {
+		return l
+	}
 	any6 := netip.AddrPortFrom(netip.IPv6Unspecified(), local.Port())
 	if local.Addr().Is4() {
 		if l := h.listeners[netip.AddrPortFrom(netip.IPv4Unspecified(), local.Port())]; l != nil {

@@ -1,0 +1,53 @@
+package tcpsock
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"osv/kernel/net/tcp"
+)
+
+// A flow that closed first leaves its tuple in TIME-WAIT; a new SYN of the tuple
+// (RFC 6191) opens a new flow, whatever address the listener has.
+func TestFlowTimeWaitReuse(t *testing.T) {
+	for name, local := range map[string]netip.AddrPort{
+		"one address":     addr(1, 7),
+		"any IPv4":        netip.AddrPortFrom(netip.IPv4Unspecified(), 7),
+		"any of both":     netip.AddrPortFrom(netip.IPv6Unspecified(), 7),
+		"no address: any": netip.AddrPortFrom(netip.Addr{}, 7),
+	} {
+		t.Run(name, func(t *testing.T) { flowTimeWaitReuse(t, local) })
+	}
+}
+
+func flowTimeWaitReuse(t *testing.T, local netip.AddrPort) {
+	w := newWorld(t, worldConfig{manual: true})
+	h := &probe{data: func(f *Flow, p []byte) int { f.Write(p); f.Close(); return len(p) }}
+	if _, err := w.host[1].Serve(local, ListenConfig{}, func(*Flow) Handler { return h }); err != nil {
+		t.Fatal(err)
+	}
+	_, path, _ := w.host[0].stack.Route(netip.Addr{}, hostAddr[1])
+	for i := range 3 {
+		c, err := w.host[0].open(tcp.Tuple{Local: addr(0, 5000), Remote: addr(1, 7)}, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.advance(10 * time.Millisecond)
+		if n, err := c.TryWrite([]byte("question")); n != 8 || err != nil {
+			t.Fatalf("connection %d of the tuple: wrote %d, %v", i+1, n, err)
+		}
+		w.advance(10 * time.Millisecond)
+		if got := w.recv(c); string(got) != "question" {
+			t.Fatalf("connection %d of the tuple: got %q", i+1, got)
+		}
+		c.Close()
+		w.advance(20 * time.Millisecond)
+		if n := w.host[1].TimeWaits(); n != 1 {
+			t.Errorf("%d in TIME-WAIT", n)
+		}
+	}
+	if n := w.host[1].Stats.TimeWaitReused.Load(); n != 2 {
+		t.Errorf("%d reused, want 2", n)
+	}
+}
