@@ -71,6 +71,8 @@ func TestGoodput(t *testing.T) {
 		{name: "cubic, 1 Gbit/s, 1 ms", delay: 500 * time.Microsecond, rate: 125e6, limit: 100, secs: 1, want: 125e6 * 1448 / 1520},
 		{name: "cubic, reordering", delay: 20 * time.Millisecond, reorder: 0.01, rate: 5e6, limit: 200, secs: 10, want: 5e6 * 1448 / 1520},
 		{name: "cubic, more reordering", delay: 20 * time.Millisecond, reorder: 0.02, rate: 5e6, limit: 200, secs: 30, want: 5e6 * 1448 / 1520},
+		{name: "cubic, much reordering", delay: 20 * time.Millisecond, reorder: 0.05, rate: 12.5e6, limit: 400, secs: 20, want: 12.5e6 * 1448 / 1520},
+		{name: "cubic, much reordering, few ACKs", batch: true, delay: 20 * time.Millisecond, reorder: 0.05, rate: 12.5e6, limit: 400, secs: 20, want: 12.5e6 * 1448 / 1520},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.secs > 100 && testing.Short() {

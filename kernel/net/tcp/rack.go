@@ -109,7 +109,13 @@ func (c *Conn) rackDetect() int64 {
 	if !k.valid || c.sackedBytes == 0 && c.lostBytes == 0 && c.rec.state == recOpen {
 		return 0 // all that is in flight was sent after what was acknowledged
 	}
-	wnd := c.rackWindow()
+	// How long a range takes that is neither lost nor late. RACK.rtt is that of
+	// the range that came last, which may have overtaken all others; where this is
+	// known to have been taken for loss, the smoothed round trip is nearer to it.
+	wnd := k.rtt + c.rackWindow()
+	if k.mult > 0 {
+		wnd += max(0, c.rtt.srtt-k.rtt)
+	}
 	var wait int64
 	for i := range c.sent.n {
 		e := c.sent.at(i)
@@ -122,7 +128,7 @@ func (c *Conn) rackDetect() int64 {
 			}
 			continue
 		}
-		left := e.at + k.rtt + wnd - c.now
+		left := e.at + wnd - c.now
 		if left <= 0 {
 			c.markLost(e)
 		} else {
