@@ -50,6 +50,7 @@ type world struct {
 	queue    *channel.Endpoint // what their stack sends
 	stop     context.CancelFunc
 	carriers sync.WaitGroup
+	trail    trail
 }
 
 // settings are what a seed decides.
@@ -111,6 +112,8 @@ func newWorld(t *testing.T, s settings) *world {
 	}
 	ts.SetNoFlow(w.host)
 	w.newTheirs(s)
+	w.tap(0)
+	w.tap(1)
 	w.carry()
 	t.Cleanup(w.close)
 	return w

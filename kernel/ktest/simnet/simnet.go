@@ -110,6 +110,9 @@ func (n *Net) Close() error {
 		l.mu.Lock()
 		l.drop()
 		l.mu.Unlock()
+		l.landed.Wait()
+	}
+	for _, l := range n.Links {
 		for _, r := range l.rings {
 			r.Close()
 		}
@@ -137,6 +140,7 @@ type Link struct {
 	free   time.Duration // clock time until which the wire keeps order, for Jitter
 	tap    func(frame []byte)
 	flying map[*flight]struct{}
+	landed sync.WaitGroup // frames that a timer is delivering just now
 
 	rxFrames, rxBytes, txFrames, txBytes, noBuf, txErrors, wakes, bells atomic.Uint64
 }
@@ -375,9 +379,13 @@ func (l *Link) transmit(f []byte, info frameInfo) {
 			l.mu.Lock()
 			_, live := l.flying[fl]
 			delete(l.flying, fl)
+			if live {
+				l.landed.Add(1)
+			}
 			l.mu.Unlock()
 			if live {
 				l.deliver(nil, out[i], infos[i])
+				l.landed.Done()
 			}
 		})
 	}
