@@ -103,6 +103,10 @@ func (c *Conn) FeedHold(in []byte, o *Out) (int, Status) {
 				c.state = stateClosed
 			}
 		case stateLine:
+			if n := c.quickly(in, o); n > 0 {
+				in = in[n:]
+				continue
+			}
 			in = c.feedLine(in, o)
 		case stateValue:
 			n := min(len(in), c.set.p.Room())

@@ -48,7 +48,7 @@ func (d *Datagram) quickly(in, out []byte) (n int, done bool) {
 		return d.quickGet(header, key, in, out), true
 	}
 	var set setLine
-	if quickSet(in[FrameHeader:], &set) {
+	if quickSet(in[FrameHeader:], &set) == len(in)-FrameHeader {
 		return d.quickStore(header, &set, in, out), true
 	}
 	return 0, false
@@ -90,9 +90,21 @@ func blanks(w uint64) uint64 {
 	return (w - (' '+1)*ones) &^ w & tops
 }
 
+// blankFrom is the index of the first byte from i on, of the n at p, that is ' ' or
+// a control character; n where there is none. n is at least 8.
+func blankFrom(p unsafe.Pointer, i, n int) int {
+	for ; i <= n-8; i += 8 {
+		if m := blanks(load64(p, i)); m != 0 {
+			return i + bits.TrailingZeros64(m)/8
+		}
+	}
+	// The last bytes, with zeros behind.
+	return i + bits.TrailingZeros64(blanks(load64(p, n-8)>>(uint(i-(n-8))*8&63))|1<<(uint(n-i)*8&63))/8
+}
+
 // quickSlack is what a reply with an item is longer than its key and its value
 // with "\r\n", at most, and how far beyond its end quickItem writes.
-const quickSlack = FrameHeader + len("VALUE ") + len(" 4294967295 1048576\r\n") + len(rEnd) + 8
+const quickSlack = len("VALUE ") + len(" 4294967295 1048576\r\n") + len(rEnd) + 8
 
 // quickGet answers a get of key into out.
 func (d *Datagram) quickGet(header uint64, key, in, out []byte) int {
@@ -105,11 +117,11 @@ func (d *Datagram) quickGet(header uint64, key, in, out []byte) int {
 	n := FrameHeader + len(rEnd)
 	if found {
 		v, k := it.Value(), it.Key()
-		if v == nil || quickSlack+len(k)+len(v) > min(len(out), MaxDatagram) {
+		if v == nil || FrameHeader+quickSlack+len(k)+len(v) > min(len(out), MaxDatagram) {
 			// It may not fit.
 			d.start(in, false)
 			d.begin(out)
-			c.getFound(it, found, &d.out)
+			c.getFound(it, &d.out)
 			c.w.Leave()
 			return d.finish(out)
 		}

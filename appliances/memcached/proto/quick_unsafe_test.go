@@ -146,13 +146,70 @@ func TestQuickSetIsSet(t *testing.T) {
 	// Cut or lengthened by a byte, it is not a set with its value and nothing else.
 	whole := "set k 7 0 5\r\nhello\r\n"
 	for n := range whole {
-		if quickSet([]byte(whole[:n]), new(setLine)) {
+		if quickSet([]byte(whole[:n]), new(setLine)) != 0 {
 			t.Errorf("%q is taken", whole[:n])
 		}
 	}
 	var l setLine
-	if quickSet([]byte(whole+"x"), &l) || !quickSet([]byte(whole), &l) || string(l.key) != "k" || string(l.value) != "hello" || l.flags != 7 || l.exp != 0 {
+	if quickSet([]byte(whole+"x"), &l) != len(whole) || quickSet([]byte(whole), &l) != len(whole) || string(l.key) != "k" || string(l.value) != "hello" || l.flags != 7 || l.exp != 0 {
 		t.Errorf("%+v", l)
+	}
+}
+
+// Whatever a stream says, it says the same byte by byte, which keeps it from the
+// quick ways.
+func TestQuickLineIsLine(t *testing.T) {
+	long := strings.Repeat("k", maxKey)
+	for _, text := range []string{
+		"get k\r\n", "get none\r\n", "get longerkey\r\n", "get longerkey\n", "get longerkey\rx\n", "get longerkey \r\n", "get  longerkey\r\n",
+		"get longerkey k\r\n", "get longerkey", "get longer\x00key\r\n", "get longerke\xff\r\n", "get big\r\nget big\r\nget longerkey\r\n",
+		"get " + long + "\r\n", "get " + long + "k\r\n", "get\r\n\r\n\r\n", "get \r\n\r\n\r\n", "gets longerkey\r\n", "Get longerkey\r\n",
+		"set " + long + " 0 0 1\r\nx\r\nget " + long + "\r\n", "set " + long + "k 0 0 1\r\nx\r\n",
+		"set a 1 0 3\r\nabc\r\nget a\r\nget a\r\nset a 4294967295 0 4\r\nabcd\r\nget a\r\n", "set a 12345 0 3\r\nabcd\r\nget a\r\n",
+		"set a 0 0 3 noreply\r\nabc\r\nget a\r\n", "set a 0 0 0\r\n\r\nget a\r\nquit\r\nget a\r\n", "set a 0 0 2000000\r\nx\r\n",
+		"set a 0 0 2\r\n\r\n\r\nget a\r\n", "set a 0 -1 3\r\nabc\r\nget a\r\n", "set a 0 0 3\nabc\r\nget a\r\n", "set a 0 0 3\r\nab",
+		"get longerkey\r\nset longerkey 5 0 2\r\nhi\r\nget longerkey\r\nversion\r\nget k\r\n",
+	} {
+		var got [2]string
+		for i := range got {
+			s := newServer(t, store.Config{})
+			c := NewConn(s, 0)
+			o := &Out{B: make([]byte, 0, 700), Sink: &smallSink{n: 700}}
+			for _, kv := range [][2]string{{"k", "v"}, {"longerkey", "value"}, {"big", strings.Repeat("b", 900)}} {
+				c.Feed(fmt.Appendf(nil, "set %s 7 0 %d noreply\r\n%s\r\n", kv[0], len(kv[1]), kv[1]), o)
+			}
+			step := 1
+			if i == 1 {
+				step = len(text)
+			}
+			for in := []byte(text); len(in) > 0 && c.Feed(bytes.Clone(in[:step]), o) == Open; in = in[step:] {
+			}
+			got[i] = string(o.Sink.(*smallSink).got) + string(o.B)
+			c.End()
+		}
+		if got[0] != got[1] {
+			t.Errorf("%q: %q\nbyte by byte: %q", text, got[1], got[0])
+		}
+	}
+}
+
+func TestBlankFrom(t *testing.T) {
+	for n := 8; n < 40; n++ {
+		for from := 4; from < n; from++ {
+			for at := 0; at <= n; at++ {
+				b := bytes.Repeat([]byte{'x'}, n)
+				want := n
+				if at < n {
+					b[at] = ' '
+					if at >= from {
+						want = at
+					}
+				}
+				if got := blankFrom(unsafe.Pointer(&b[0]), from, n); got != want {
+					t.Fatalf("%q from %d: %d, want %d", b, from, got, want)
+				}
+			}
+		}
 	}
 }
 
@@ -162,9 +219,11 @@ func FuzzQuickSet(f *testing.F) {
 	f.Add([]byte("set k 999999999 123456789 0\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		var s setLine
-		if !quickSet(p[:len(p):len(p)], &s) {
+		n := quickSet(p[:len(p):len(p)], &s)
+		if n == 0 {
 			return
 		}
+		p = p[:n]
 		if want := fmt.Sprintf("set %s %%s %%s %%s\r\n%s\r\n", s.key, s.value); len(s.key) > maxKey || bytes.ContainsAny(s.key, " \r\n\x00") || len(want) > len(p)+6 {
 			t.Fatalf("%q: %+v", p, s)
 		}

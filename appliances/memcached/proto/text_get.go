@@ -15,11 +15,7 @@ func (c *Conn) get(keys []byte, o *Out, cas bool) {
 			return
 		}
 		c.getOne(keys, o, cas, false, 0)
-		if c.held.active {
-			c.more = moreKeys{keys: c.more.keys[:0], active: true}
-			return
-		}
-		o.str(rEnd)
+		c.end(o)
 		return
 	}
 	c.getMany(keys, o, cas, false, 0)
@@ -127,10 +123,18 @@ func (c *Conn) getOne(key []byte, o *Out, cas, touch bool, deadline uint32) {
 	}
 }
 
-// getFound answers a get of one key for which it was found, or nothing.
-func (c *Conn) getFound(it store.Item, ok bool, o *Out) {
-	if ok {
-		c.putItem(it, o, false)
+// getFound answers a get of one key for which it was found.
+func (c *Conn) getFound(it store.Item, o *Out) {
+	c.putItem(it, o, false)
+	c.end(o)
+}
+
+// end puts the end of the reply to a get, now or once the value that is held back
+// has been sent.
+func (c *Conn) end(o *Out) {
+	if c.held.active {
+		c.more = moreKeys{keys: c.more.keys[:0], active: true}
+		return
 	}
 	o.str(rEnd)
 }

@@ -38,18 +38,16 @@ func (c *stream) step(p []byte, s *Server) (n int, open bool) {
 	b := replyPool.Get().(*reply)
 	defer replyPool.Put(b)
 	o := &b.o
-	for {
+	for n < len(p) || c.proto.Pending() || c.proto.Closed() {
 		*o = proto.Out{B: b.buf[:0], Hold: true}
 		switch {
 		case c.proto.Pending():
 			c.proto.Resume(o)
 		case c.proto.Closed():
 			return n, false
-		case n < len(p):
+		default:
 			k, _ := c.proto.FeedHold(p[n:], o)
 			n += k
-		default:
-			return n, true
 		}
 		if len(o.B) == 0 {
 			continue
@@ -59,6 +57,7 @@ func (c *stream) step(p []byte, s *Server) (n int, open bool) {
 			return n, true
 		}
 	}
+	return n, true
 }
 
 // drain sends what is left and reports whether that was all.

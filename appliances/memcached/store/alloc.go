@@ -1,12 +1,12 @@
 package store
 
-// alloc makes an item of nbytes value bytes ("\r\n" included), pending, with its
-// header and key in place. It returns nil where there is no memory for it.
+// alloc makes an item of nbytes value bytes ("\r\n" included) and size accounted
+// bytes, pending, with its header and key in place. It returns nil where there is no memory for it.
 // Caller must hold sh.mu, must not be in a reader section, and must expect the
 // mutex to have been let go in between.
-func (sh *shard) alloc(key []byte, nbytes int, cflags, deadline, state uint32) *item {
+func (sh *shard) alloc(key []byte, nbytes, size int, cflags, deadline, state uint32) *item {
 	s := sh.s
-	total := max(s.sizeOf(len(key), nbytes, cflags), headerBytes+len(key)+nbytes)
+	total := max(size, headerBytes+len(key)+nbytes)
 	c := s.classes.of(total)
 	hc := c
 	if c == 0 {
@@ -58,11 +58,6 @@ func (sh *shard) allocPieces(it *item) bool {
 	return true
 }
 
-// fits reports whether an item of that shape is within the item size limit.
-func (s *Store) fits(nkey, nbytes int, cflags uint32) bool {
-	return s.sizeOf(nkey, nbytes, cflags) <= s.itemMax
-}
-
 // writer fills the value of a pending item, whether in one chunk or in pieces.
 type writer struct {
 	a     *arena
@@ -110,4 +105,6 @@ func (w *writer) writeItem(it *item) {
 
 // Fits reports whether an item with a key of nkey bytes and a value of n bytes
 // is within the item size limit.
-func (s *Store) Fits(nkey, n int, cflags uint32) bool { return s.fits(nkey, n+2, cflags) }
+func (s *Store) Fits(nkey, n int, cflags uint32) bool {
+	return s.sizeOf(nkey, n+2, cflags) <= s.itemMax
+}

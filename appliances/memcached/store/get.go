@@ -145,7 +145,7 @@ func (w *Worker) miss(h uint64, key []byte, why fate) {
 	if !sh.mu.TryLock() {
 		return
 	}
-	if it := sh.locate(h, key); it != nil {
+	if it, _ := sh.locate(h, key); it != nil {
 		if why := w.s.gone(it, w.s.rel.Load()); why != alive {
 			sh.unlink(it)
 		}
@@ -172,9 +172,10 @@ func (s *Store) bump(it *item) {
 	}
 }
 
-// locate finds the item of key in the shard, gone or not. Caller must hold sh.mu.
-func (sh *shard) locate(h uint64, key []byte) *item {
-	return sh.tab.Load().place(h).find(&sh.s.arena, h, key)
+// locate finds the item of key in the shard, gone or not, and where the table has
+// it. Caller must hold sh.mu.
+func (sh *shard) locate(h uint64, key []byte) (*item, slot) {
+	return sh.tab.Load().place(h).seek(&sh.s.arena, h, key)
 }
 
 // Item is a reader's view of one item, valid within the section it was found in

@@ -29,6 +29,7 @@ type class struct {
 	room  uint32 // first page with a free chunk
 	pages int
 	used  int // chunks out
+	calm  int // items stored since the lists were balanced
 	lru   [lruLists]lruList
 	st    ClassStats
 
@@ -39,8 +40,9 @@ func (cl *class) bytes() int {
 	return cl.lru[lruHot].bytes + cl.lru[lruWarm].bytes + cl.lru[lruCold].bytes
 }
 
-// linkLRU puts it at the head of list l. Caller must hold sh.mu.
-func (sh *shard) linkLRU(it *item, l lruID) {
+// linkLRU puts it, of n accounted bytes, at the head of list l. Caller must hold
+// sh.mu.
+func (sh *shard) linkLRU(it *item, l lruID, n int) {
 	a := &sh.s.arena
 	li := &sh.classes[it.cls].lru[l]
 	r := a.ref(it)
@@ -53,11 +55,11 @@ func (sh *shard) linkLRU(it *item, l lruID) {
 	}
 	li.head = r
 	li.n++
-	li.bytes += sh.s.accounted(it)
+	li.bytes += n
 }
 
-// unlinkLRU takes it off its list. Caller must hold sh.mu.
-func (sh *shard) unlinkLRU(it *item) {
+// unlinkLRU takes it, of n accounted bytes, off its list. Caller must hold sh.mu.
+func (sh *shard) unlinkLRU(it *item, n int) {
 	a := &sh.s.arena
 	li := &sh.classes[it.cls].lru[it.lru()]
 	if it.lprev != 0 {
@@ -71,12 +73,13 @@ func (sh *shard) unlinkLRU(it *item) {
 		li.tail = it.lprev
 	}
 	li.n--
-	li.bytes -= sh.s.accounted(it)
+	li.bytes -= n
 }
 
 func (sh *shard) moveLRU(it *item, l lruID) {
-	sh.unlinkLRU(it)
-	sh.linkLRU(it, l)
+	n := sh.s.accounted(it)
+	sh.unlinkLRU(it, n)
+	sh.linkLRU(it, l, n)
 }
 
 // pull moves the tail of HOT or WARM on if it is active, if the list is longer
@@ -120,6 +123,10 @@ func (sh *shard) maxAge(cl *class, now uint32, factor float64) uint32 {
 	}
 	return uint32(float64(now-sh.s.arena.item(t).lastAccess()) * factor)
 }
+
+// balanceEvery is the number of items that are stored in a class between two looks
+// at its lists; then up to two for each are moved.
+const balanceEvery = 8
 
 // balance keeps HOT and WARM of class c within their shares and ages, with at
 // most n moves each. Caller must hold sh.mu.

@@ -39,8 +39,8 @@ type oldTable struct {
 }
 
 // link puts a finished item into the table and on its list; old, if any, is the
-// item with the same key that it replaces. Caller must hold sh.mu.
-func (sh *shard) link(h uint64, it, old *item) {
+// item with the same key that it replaces, at the place at. Caller must hold sh.mu.
+func (sh *shard) link(h uint64, it, old *item, at slot) {
 	s := sh.s
 	it.kind = chunkLinked
 	now := s.rel.Load()
@@ -59,30 +59,34 @@ func (sh *shard) link(h uint64, it, old *item) {
 	sh.items++
 	sh.bytes += n
 	sh.total++
-	sh.linkLRU(it, l)
-	b := sh.tab.Load().place(h)
+	sh.linkLRU(it, l, n)
 	if old != nil {
-		b.replace(&s.arena, h, old, it)
+		s.arena.replace(at, old, it)
 		sh.dropped(old)
 	} else {
-		b.insert(&s.arena, h, it)
+		sh.tab.Load().place(h).insert(&s.arena, h, it)
 	}
-	sh.balance(int(it.cls), 2)
+	cl := &sh.classes[it.cls]
+	if cl.calm++; cl.calm == balanceEvery {
+		cl.calm = 0
+		sh.balance(int(it.cls), 2*balanceEvery)
+	}
 	sh.grow()
 }
 
 // unlink takes it out of the cache. Caller must hold sh.mu.
 func (sh *shard) unlink(it *item) {
 	h := sh.s.key.sum(it.key())
-	sh.tab.Load().place(h).replace(&sh.s.arena, h, it, nil)
+	sh.tab.Load().place(h).remove(&sh.s.arena, it)
 	sh.dropped(it)
 }
 
 // dropped does the bookkeeping for an item that readers cannot find any more.
 func (sh *shard) dropped(it *item) {
-	sh.unlinkLRU(it)
+	n := sh.s.accounted(it)
+	sh.unlinkLRU(it, n)
 	sh.items--
-	sh.bytes -= sh.s.accounted(it)
+	sh.bytes -= n
 	if it.expires() != 0 {
 		sh.ttl--
 	}

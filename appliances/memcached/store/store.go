@@ -214,7 +214,7 @@ func (s *Store) Close() {
 
 // shard is the one that h belongs to.
 func (s *Store) shard(h uint64) *shard {
-	return &s.shards[h>>s.shift&uint64(len(s.shards)-1)]
+	return &s.shards[h>>(s.shift&63)&uint64(len(s.shards)-1)]
 }
 
 // sizeOf is the accounted size of an item: what upstream would use for it.

@@ -50,25 +50,36 @@ func tableOver(mem []byte) *table {
 	return &table{mem: mem, base: unsafe.Pointer(unsafe.SliceData(mem)), mask: uint64(len(mem)/bucketBytes) - 1}
 }
 
+// slot is where a table keeps the ref of an item: an entry of a bucket, or a link
+// of a chain. It is good until the mutex is let go.
+type slot = *uint64
+
 // find looks for key in one bucket.
 func (b *bucket) find(a *arena, h uint64, key []byte) *item {
+	it, _ := b.seek(a, h, key)
+	return it
+}
+
+// seek is find that tells where it found the item.
+func (b *bucket) seek(a *arena, h uint64, key []byte) (*item, slot) {
 	tag := h >> tagShift
 	for i := range bucketEntries {
 		// A free entry has the tag 0 and the ref 0.
 		if e := atomic.LoadUint64(&b[i]); e>>tagShift == tag && e != 0 {
 			if it := a.item(ref(e & refMask)); it.isKey(key) {
-				return it
+				return it, &b[i]
 			}
 		}
 	}
-	for r := atomic.LoadUint64(&b[bucketEntries]); r != 0; {
+	link := &b[bucketEntries]
+	for r := atomic.LoadUint64(link); r != 0; r = atomic.LoadUint64(link) {
 		it := a.item(ref(r))
 		if it.isKey(key) {
-			return it
+			return it, link
 		}
-		r = atomic.LoadUint64(&it.hnext)
+		link = &it.hnext
 	}
-	return nil
+	return nil, nil
 }
 
 // lookup finds key without a lock. The caller is inside a reader section.
@@ -117,33 +128,28 @@ func (b *bucket) insert(a *arena, h uint64, it *item) {
 	atomic.StoreUint64(&b[bucketEntries], uint64(a.ref(it)))
 }
 
-// replace puts it, or nothing where it is nil, in the place of old, in one store.
-// Caller must hold shard.mu; old must be there.
-func (b *bucket) replace(a *arena, h uint64, old, it *item) {
+// replace puts it in the place at of old, in one store. Caller must hold shard.mu.
+func (a *arena) replace(at slot, old, it *item) {
+	// In a chain it goes on as old does, in an entry the tag stays; what the other
+	// of the two then is means nothing.
+	atomic.StoreUint64(&it.hnext, atomic.LoadUint64(&old.hnext))
+	atomic.StoreUint64(at, atomic.LoadUint64(at)&^refMask|uint64(a.ref(it)))
+}
+
+// remove takes old out. Caller must hold shard.mu; old must be there.
+func (b *bucket) remove(a *arena, old *item) {
 	or := uint64(a.ref(old))
-	var nr uint64
-	if it != nil {
-		nr = uint64(a.ref(it))
-	}
 	for i := 0; i < bucketEntries; i++ {
-		if e := atomic.LoadUint64(&b[i]); e&refMask == or {
-			if nr != 0 {
-				nr |= e &^ refMask
-			}
-			atomic.StoreUint64(&b[i], nr)
+		if atomic.LoadUint64(&b[i])&refMask == or {
+			atomic.StoreUint64(&b[i], 0)
 			return
 		}
-	}
-	next := atomic.LoadUint64(&old.hnext)
-	if it != nil {
-		atomic.StoreUint64(&it.hnext, next)
-		next = nr
 	}
 	link := &b[bucketEntries]
 	for {
 		r := atomic.LoadUint64(link)
 		if r == or {
-			atomic.StoreUint64(link, next)
+			atomic.StoreUint64(link, atomic.LoadUint64(&old.hnext))
 			return
 		}
 		if r == 0 {

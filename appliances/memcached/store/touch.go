@@ -23,7 +23,7 @@ func (w *Worker) Touch(key []byte, deadline uint32, get bool) (Item, bool) {
 	h := s.key.sum(key)
 	sh := s.shard(h)
 	sh.mu.Lock()
-	it := sh.current(h, key)
+	it, _ := sh.current(h, key)
 	sh.st.TouchCmds++
 	if it == nil {
 		sh.st.TouchMisses++
@@ -94,7 +94,7 @@ func (w *Worker) GetMeta(key []byte, g *MetaGet, r *MetaResult) (Item, Status) {
 	w.Leave()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	it := sh.current(h, key)
+	it, _ := sh.current(h, key)
 	if it == nil {
 		w.count.misses.Add(1)
 		if g.Touch {
@@ -108,10 +108,10 @@ func (w *Worker) GetMeta(key []byte, g *MetaGet, r *MetaResult) (Item, Status) {
 			return Item{}, st
 		}
 		// begin may have let the mutex go.
-		if it = sh.current(h, key); it == nil {
+		if it, _ = sh.current(h, key); it == nil {
 			copy(nit.value(), crlf)
 			nit.setState(stWon)
-			sh.link(h, nit, nil)
+			sh.link(h, nit, nil, nil)
 			w.enter()
 			r.Won, r.Created = true, true
 			if !g.NoBump {
@@ -178,7 +178,7 @@ func (w *Worker) MarkStale(key []byte, cas uint64, touch bool, deadline uint32) 
 	sh := s.shard(h)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	it := sh.current(h, key)
+	it, _ := sh.current(h, key)
 	if it == nil {
 		sh.st.DeleteMisses++
 		return NotFound
@@ -221,7 +221,7 @@ func (w *Worker) Arith(key []byte, a *Arith) (Item, uint64, Status) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for {
-		old := sh.current(h, key)
+		old, _ := sh.current(h, key)
 		if old == nil {
 			if a.Decr {
 				sh.st.DecrMisses++
@@ -257,12 +257,13 @@ func (w *Worker) Arith(key []byte, a *Arith) (Item, uint64, Status) {
 		if len(d) <= int(old.nbytes)-2 {
 			keep = stBinKey | stStale | stWon | stFetched | stActive
 		}
-		it := sh.alloc(key, n+2, old.cflags, old.expires(), old.loadState()&keep)
+		it := sh.alloc(key, n+2, s.sizeOf(len(key), n+2, old.cflags), old.cflags, old.expires(), old.loadState()&keep)
 		if it == nil {
 			sh.st.NoMemory++
 			return Item{}, 0, NoMemory
 		}
-		if again := sh.current(h, key); again != old {
+		again, at := sh.current(h, key)
+		if again != old {
 			sh.free(it)
 			continue
 		}
@@ -283,7 +284,7 @@ func (w *Worker) Arith(key []byte, a *Arith) (Item, uint64, Status) {
 			exp = a.Deadline
 		}
 		atomic.StoreUint32(&it.exptime, exp)
-		sh.link(h, it, old)
+		sh.link(h, it, old, at)
 		sh.total-- // not a new item to the client
 		w.enter()
 		return Item{it, s}, v, OK

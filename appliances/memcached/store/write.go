@@ -74,7 +74,8 @@ func (w *Worker) Begin(p *Pending, key []byte, cflags, deadline uint32, n int, b
 
 // begin: see Begin. Caller must hold sh.mu and expect it to be let go.
 func (sh *shard) begin(key []byte, cflags, deadline uint32, n int, binKey bool) (*item, Status) {
-	if !sh.s.fits(len(key), n+2, cflags) {
+	size := sh.s.sizeOf(len(key), n+2, cflags)
+	if size > sh.s.itemMax {
 		sh.st.TooLarge++
 		return nil, TooLarge
 	}
@@ -82,7 +83,7 @@ func (sh *shard) begin(key []byte, cflags, deadline uint32, n int, binKey bool) 
 	if binKey {
 		state = stBinKey
 	}
-	it := sh.alloc(key, n+2, cflags, deadline, state)
+	it := sh.alloc(key, n+2, size, cflags, deadline, state)
 	if it == nil {
 		sh.st.NoMemory++
 		return nil, NoMemory
@@ -150,18 +151,18 @@ func (w *Worker) Store(mode Mode, key []byte, cflags, deadline uint32, value []b
 	return st, c
 }
 
-// current is the item of key, nil where there is none or it is gone; then it is
-// taken out. Caller must hold sh.mu.
-func (sh *shard) current(h uint64, key []byte) *item {
-	it := sh.locate(h, key)
+// current is the item of key and where the table has it, nil where there is none
+// or it is gone; then it is taken out. Caller must hold sh.mu.
+func (sh *shard) current(h uint64, key []byte) (*item, slot) {
+	it, at := sh.locate(h, key)
 	if it == nil {
-		return nil
+		return nil, nil
 	}
 	if sh.s.gone(it, sh.s.rel.Load()) != alive {
 		sh.unlink(it)
-		return nil
+		return nil, nil
 	}
-	return it
+	return it, at
 }
 
 // commit stores a finished pending item or frees it. Caller must hold sh.mu and
@@ -172,7 +173,7 @@ func (sh *shard) commit(h uint64, it *item, mode Mode, cas uint64) (Status, uint
 	if mode == Append || mode == Prepend {
 		return sh.join(h, it, mode, cas)
 	}
-	old := sh.current(h, it.key())
+	old, at := sh.current(h, it.key())
 	st := OK
 	switch {
 	case old == nil && mode == Replace:
@@ -203,7 +204,7 @@ func (sh *shard) commit(h uint64, it *item, mode Mode, cas uint64) (Status, uint
 		sh.free(it)
 		return st, 0
 	}
-	sh.link(h, it, old)
+	sh.link(h, it, old, at)
 	return OK, s.casOf(it)
 }
 
@@ -215,7 +216,7 @@ func (sh *shard) join(h uint64, add *item, mode Mode, cas uint64) (Status, uint6
 	s := sh.s
 	defer sh.free(add)
 	for {
-		old := sh.current(h, add.key())
+		old, _ := sh.current(h, add.key())
 		if old == nil {
 			return NotStored, 0
 		}
@@ -224,17 +225,19 @@ func (sh *shard) join(h uint64, add *item, mode Mode, cas uint64) (Status, uint6
 			return Exists, 0
 		}
 		n := int(old.nbytes) + int(add.nbytes) - 2
-		if !s.fits(int(old.nkey), n, old.cflags) {
+		size := s.sizeOf(int(old.nkey), n, old.cflags)
+		if size > s.itemMax {
 			sh.st.TooLarge++
 			return NotStored, 0
 		}
-		it := sh.alloc(add.key(), n, old.cflags, old.expires(), 0)
+		it := sh.alloc(add.key(), n, size, old.cflags, old.expires(), 0)
 		if it == nil {
 			sh.st.NoMemory++
 			return NotStored, 0
 		}
 		// alloc may have let the mutex go, and may have evicted old.
-		if again := sh.current(h, add.key()); again != old || atomic.LoadUint64(&old.cas) != have {
+		again, at := sh.current(h, add.key())
+		if again != old || atomic.LoadUint64(&old.cas) != have {
 			sh.free(it)
 			continue
 		}
@@ -249,7 +252,7 @@ func (sh *shard) join(h uint64, add *item, mode Mode, cas uint64) (Status, uint6
 		}
 		w.write(crlf)
 		atomic.StoreUint32(&it.exptime, old.expires())
-		sh.link(h, it, old)
+		sh.link(h, it, old, at)
 		return OK, s.casOf(it)
 	}
 }
@@ -260,7 +263,7 @@ func (w *Worker) Delete(key []byte, cas uint64) Status {
 	sh := w.s.shard(h)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	it := sh.current(h, key)
+	it, _ := sh.current(h, key)
 	if it == nil {
 		sh.st.DeleteMisses++
 		return NotFound
@@ -280,7 +283,7 @@ func (w *Worker) Forget(key []byte) {
 	sh := w.s.shard(h)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if it := sh.locate(h, key); it != nil {
+	if it, _ := sh.locate(h, key); it != nil {
 		sh.unlink(it)
 	}
 }
