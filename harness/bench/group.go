@@ -268,7 +268,10 @@ func (r *Runner) window(ctx context.Context, m *member, win design.Window) (err 
 		}
 		m.placed = c.Placement
 	}
-	w := r.loads[c.Workload]
+	w, err := r.rated(r.loads[c.Workload], c.Placement)
+	if err != nil {
+		return err
+	}
 	name := fmt.Sprintf("%03d-%s-%s-%s", b.Index, c.System, c.Placement, c.Workload)
 	if w.Times() > 1 {
 		name += fmt.Sprintf("-%d", win.N)
@@ -313,6 +316,7 @@ func (r *Runner) window(ctx context.Context, m *member, win design.Window) (err 
 		if err := r.append(journal.Entry{Sample: s}); err != nil {
 			return err
 		}
+		r.learn(s)
 		r.done[win] = true
 		return nil
 	}

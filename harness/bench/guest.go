@@ -17,6 +17,7 @@ import (
 
 	"osv/harness/design"
 	"osv/harness/load/udp"
+	"osv/harness/tcg"
 )
 
 // Kind boots guests of one sort.
@@ -48,6 +49,8 @@ type Config struct {
 	Serial string
 	// Instructions asks for instruction counting, where the accelerator can.
 	Instructions bool
+	// Profile asks for a guest that is a Profiler.
+	Profile bool
 }
 
 // Guest is a running guest. It belongs to one goroutine.
@@ -67,6 +70,15 @@ type Guest interface {
 	Alive() error
 	// Stop ends the guest and removes all it left. It may be called twice.
 	Stop() error
+}
+
+// Profiler is a guest, booted for it, that says which code it executes.
+type Profiler interface {
+	// Blocks are the blocks of code translated so far with their executions; nil
+	// where they are not counted.
+	Blocks() []tcg.Block
+	// Symbols names code addresses, and other what has no name.
+	Symbols(ctx context.Context) (syms *tcg.Symbols, other string, err error)
 }
 
 // FrameGuest is a guest whose wire is in this process (vhost-user): UDP load is

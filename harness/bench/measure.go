@@ -26,12 +26,18 @@ type LoadRequest struct {
 
 // measure runs one workload against a guest.
 func (r *Runner) measure(ctx context.Context, g Guest, w design.Workload, client []int, hdr, label string) (load.Result, error) {
+	return r.load(ctx, g, w, client, drive.Options{HDRLog: hdr, Label: label})
+}
+
+// load is measure with the options that the generator is given; its probes are
+// the guest's.
+func (r *Runner) load(ctx context.Context, g Guest, w design.Workload, client []int, opt drive.Options) (load.Result, error) {
 	spec := w.Spec.WithDefaults()
 	var err error
 	if spec.Target, err = g.Addr(w.Port); err != nil {
 		return load.Result{}, err
 	}
-	opt := drive.Options{Probes: g.Probes(), HDRLog: hdr, Label: label}
+	opt.Probes = g.Probes()
 	if fg, ok := g.(FrameGuest); ok && spec.Kind == load.MemcachedUDP {
 		if opt.Port, err = fg.Frames(w.Port); err != nil {
 			return load.Result{}, err

@@ -2,11 +2,12 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
 	"time"
+
+	"osv/harness/design"
 )
 
 // Dialer opens connections to a guest.
@@ -17,8 +18,8 @@ type Dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 const pingEvery = 2 * time.Millisecond
 
 // WaitReply asks the service at addr until it answers rightly, and returns when
-// it did. "udp:11211" and "tcp:11211" are asked for memcached's version, any
-// other TCP port for a connection. alive ends the wait early with its error.
+// it did. "udp:11211" and "tcp:11211" are asked for memcached's version, a reflector
+// for what it is sent, any other TCP port for a connection. alive ends the wait early with its error.
 func WaitReply(ctx context.Context, dial Dialer, port, network, addr string, alive func() error) (time.Time, error) {
 	var last error
 	for n := 1; ; n++ {
@@ -62,13 +63,17 @@ func ping(ctx context.Context, dial Dialer, port, network, addr string, patience
 		return err
 	}
 	defer c.Close()
-	if !strings.HasSuffix(port, ":11211") {
+	want := "VERSION "
+	req := "version\r\n"
+	switch {
+	case port == design.ReflectorPort:
+		want = req
+	case !strings.HasSuffix(port, ":11211"):
 		return nil
 	}
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
-	req := "version\r\n"
 	if network == "udp" {
 		req = "\x00\x01\x00\x00\x00\x01\x00\x00" + req
 	}
@@ -80,8 +85,8 @@ func ping(ctx context.Context, dial Dialer, port, network, addr string, patience
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(string(b[:n]), "VERSION ") {
-		return errors.New("answer is not memcached's version")
+	if !strings.Contains(string(b[:n]), want) {
+		return fmt.Errorf("answer without %q", want)
 	}
 	return nil
 }

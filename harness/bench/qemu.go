@@ -63,18 +63,20 @@ func (q *QEMU) log(format string, a ...any) {
 	}
 }
 
-// plug adds the instruction counter where it can count: under TCG, with one
-// vCPU, with a compiler at hand.
-func (q *QEMU) plug(ctx context.Context, s *vm.Spec) *tcg.Counter {
-	if s.Accel != vm.TCG || s.CPUs > 1 {
+// plug adds the instruction counter where it can count: under TCG, with a compiler
+// at hand. Vcpus count into the same words without a lock, so several share one
+// host thread.
+func (q *QEMU) plug(ctx context.Context, s *vm.Spec, blocks int) *tcg.Counter {
+	if s.Accel != vm.TCG {
 		return nil
 	}
+	s.OneThread = s.CPUs > 1
 	so, err := tcg.Build(ctx, q.Cache, s.QEMU)
 	if err != nil {
 		q.log("instructions are not counted: %v", err)
 		return nil
 	}
-	c, err := tcg.New(0)
+	c, err := tcg.New(blocks)
 	if err != nil {
 		q.log("instructions are not counted: %v", err)
 		return nil
@@ -91,6 +93,7 @@ type qemuGuest struct {
 	port    udp.Port      // over dev
 	counter *tcg.Counter
 	facts   Facts
+	symbols func(ctx context.Context) (*tcg.Symbols, string, error)
 	stopped bool
 }
 
@@ -123,8 +126,10 @@ func (q *QEMU) start(ctx context.Context, cfg Config, prepare func(base vm.Spec)
 	if err != nil {
 		return g, err
 	}
-	if cfg.Instructions {
-		g.counter = q.plug(ctx, &spec)
+	if cfg.Profile {
+		g.counter = q.plug(ctx, &spec, tcg.MaxBlocks)
+	} else if cfg.Instructions {
+		g.counter = q.plug(ctx, &spec, 0)
 	}
 	// The context bounds the boot, not the guest's life: Stop ends that.
 	vo := vm.Options{LogPath: cfg.Serial}
@@ -328,6 +333,25 @@ func (g *qemuGuest) Stop() error {
 	return err
 }
 
+// Blocks is the table of executed blocks, where the guest was booted with one.
+func (g *qemuGuest) Blocks() []tcg.Block {
+	if g.counter == nil {
+		return nil
+	}
+	return g.counter.Blocks()
+}
+
+// Symbols names the guest's code.
+func (g *qemuGuest) Symbols(ctx context.Context) (*tcg.Symbols, string, error) {
+	if g.symbols == nil {
+		return nil, "", errors.New("bench: this guest has no symbols")
+	}
+	return g.symbols(ctx)
+}
+
+// symbolsTimeout bounds the listing of a kernel's symbols on its console.
+const symbolsTimeout = 60 * time.Second
+
 // Linux is the kind "linux": Debian's kernel and server, made by package linux.
 type Linux struct {
 	*QEMU
@@ -369,10 +393,17 @@ func (k *Linux) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	if err := k.Prepare(ctx, cfg.System, cfg.Service); err != nil {
 		return nil, err
 	}
-	lg := linux.Guest{Image: *k.img, Profile: linux.Profiles[cfg.System.Profile], Service: linux.Services[cfg.Service], IP: wire.GuestIP(0), Gateway: wire.Host.Addr()}
+	lg := linux.Guest{Image: *k.img, Profile: linux.Profiles[cfg.System.Profile], Service: linux.Services[cfg.Service], IP: wire.GuestIP(0), Gateway: wire.Host.Addr(), Symbols: cfg.Profile}
 	g, err := k.start(ctx, cfg, lg.Spec)
 	if err != nil {
 		return nil, err
+	}
+	g.symbols = func(context.Context) (*tcg.Symbols, string, error) {
+		if _, err := linux.Measured(g.v, symbolsTimeout); err != nil {
+			return nil, "", err
+		}
+		syms, err := tcg.ParseKallsyms(strings.NewReader(linux.KernelSymbols(g.v.Lines())))
+		return syms, "programs in user mode", err
 	}
 	g.facts.Kernel = "Linux " + k.img.KernelVersion
 	g.facts.Image = k.img.Digest
@@ -388,7 +419,7 @@ func (k *Linux) Boot(ctx context.Context, cfg Config) (Guest, error) {
 }
 
 // appliances are the folders of our services.
-var appliances = map[string]string{"memcached": "appliances/memcached", "iperf3": "appliances/iperf"}
+var appliances = map[string]string{"memcached": "appliances/memcached", "iperf3": "appliances/iperf", "reflector": "kernel/ktest/progs/reflector"}
 
 // serviceArgs are what each appliance is told, as the Linux guest's server is.
 var serviceArgs = map[string]string{"memcached": "-p 11211 -U 11211 -m 64 -c 4096", "iperf3": "-s"}
@@ -398,7 +429,7 @@ type OSv struct {
 	*QEMU
 	Module string // the module's folder
 	mu     sync.Mutex
-	built  map[string]string // service → ELF
+	built  map[string]bool // ELFs of this run
 }
 
 // Can reports whether there is an appliance for the service.
@@ -413,28 +444,32 @@ func (k *OSv) Can(_ design.System, service string) error {
 	return nil
 }
 
-// build makes an appliance's ELF once a run.
-func (k *OSv) build(service string) (string, error) {
+// build makes an appliance's ELF once a run, with its symbols or without.
+func (k *OSv) build(service string, symbols bool) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if elf, ok := k.built[service]; ok {
+	name := "osv-" + service
+	if symbols {
+		name += "-symbols"
+	}
+	elf := filepath.Join(k.Cache, name+".elf")
+	if k.built[elf] {
 		return elf, nil
 	}
-	elf := filepath.Join(k.Cache, "osv-"+service+".elf")
 	k.log("building %s", appliances[service])
-	if err := image.BuildWith("./"+appliances[service], elf, image.Options{Dir: k.Module, Strip: true}); err != nil {
+	if err := image.BuildWith("./"+appliances[service], elf, image.Options{Dir: k.Module, Strip: !symbols}); err != nil {
 		return "", fmt.Errorf("bench: %s: %w", appliances[service], err)
 	}
 	if k.built == nil {
-		k.built = map[string]string{}
+		k.built = map[string]bool{}
 	}
-	k.built[service] = elf
+	k.built[elf] = true
 	return elf, nil
 }
 
 // Prepare builds the appliance.
 func (k *OSv) Prepare(_ context.Context, _ design.System, service string) error {
-	_, err := k.build(service)
+	_, err := k.build(service, false)
 	return err
 }
 
@@ -444,7 +479,7 @@ func (k *OSv) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	if err := k.Can(cfg.System, cfg.Service); err != nil {
 		return nil, err
 	}
-	elf, err := k.build(cfg.Service)
+	elf, err := k.build(cfg.Service, cfg.Profile)
 	if err != nil {
 		return nil, err
 	}
@@ -457,6 +492,10 @@ func (k *OSv) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	g.symbols = func(context.Context) (*tcg.Symbols, string, error) {
+		syms, err := tcg.ELFSymbols(elf)
+		return syms, "code without a symbol", err
 	}
 	digest, err := fileDigest(elf)
 	if err != nil {

@@ -213,10 +213,10 @@ func TestUnbootableQEMU(t *testing.T) {
 	if len(said) != 1 {
 		t.Errorf("%q", said)
 	}
-	if c := q.plug(t.Context(), &vm.Spec{Accel: vm.TCG, CPUs: 1, QEMU: "/nonexistent/qemu"}); c != nil || len(said) != 2 {
+	if c := q.plug(t.Context(), &vm.Spec{Accel: vm.TCG, CPUs: 1, QEMU: "/nonexistent/qemu"}, 0); c != nil || len(said) != 2 {
 		t.Errorf("a counter without QEMU; %q", said)
 	}
-	if c := q.plug(t.Context(), &vm.Spec{Accel: vm.KVM, CPUs: 1}); c != nil {
+	if c := q.plug(t.Context(), &vm.Spec{Accel: vm.KVM, CPUs: 1}, 0); c != nil {
 		t.Error("a counter under KVM")
 	}
 	_, err := q.start(t.Context(), Config{CPUs: 1, MemMiB: 64, Ports: []string{"tcp:11211"}}, func(s vm.Spec) (vm.Spec, error) { return s, nil })

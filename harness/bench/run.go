@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -43,10 +44,11 @@ type Runner struct {
 	done  map[design.Window]bool
 	fact  map[factKey]bool
 	loads map[string]design.Workload
-	tries map[int]int             // attempts by boot index
-	total int                     // windows of the plan
-	again int                     // windows that were repeated because the host was busy
-	speed map[design.Cell]float64 // best seen, see hostSpeed
+	tries map[int]int               // attempts by boot index
+	total int                       // windows of the plan
+	again int                       // windows that were repeated because the host was busy
+	speed map[design.Cell]float64   // best seen, see hostSpeed
+	rates map[design.Cell][]float64 // see learn
 }
 
 type factKey struct {
@@ -117,6 +119,9 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 			return fmt.Errorf("bench: %d boots in a row failed; see %s", failures, filepath.Join(r.Dir, JournalFile))
 		}
 	}
+	if err := r.profiles(ctx); err != nil {
+		return r.ended(ctx, err)
+	}
 	if r.Plan.RAMFloor {
 		if err := r.ramFloors(ctx); err != nil {
 			return r.ended(ctx, err)
@@ -176,9 +181,12 @@ func (r *Runner) open() error {
 		switch {
 		case e.Sample != nil:
 			r.hostSpeed(e.Sample.Cell, e.Sample.Result)
+			r.learn(e.Sample)
 			r.done[design.Window{Boot: e.Sample.Boot, Cell: e.Sample.Cell, N: e.Sample.Window}] = true
 		case e.Fact != nil:
 			r.fact[factKey{e.Fact.System, e.Fact.Metric, e.Fact.Boot}] = true
+		case e.Profile != nil:
+			r.fact[factKey{e.Profile.System, "profile " + e.Profile.Workload, -1}] = true
 		case e.Ceiling != nil:
 			r.fact[factKey{e.Ceiling.Workload, "ceiling", -1}] = true
 		case e.Boot != nil:
@@ -194,7 +202,13 @@ func (r *Runner) event(text string, problem bool) {
 		return
 	}
 	done := func(w design.Window) bool {
-		return r.done[w] || w.Boot < 0 && r.fact[factKey{w.Cell.System, "ram_floor", -1}]
+		switch {
+		case w.Boot >= 0:
+			return r.done[w]
+		case w.Cell.Workload != "":
+			return r.fact[factKey{w.Cell.System, "profile " + w.Cell.Workload, -1}]
+		}
+		return r.fact[factKey{w.Cell.System, "ram_floor", -1}]
 	}
 	r.Events(Event{Text: text, Problem: problem, Done: len(r.done), Total: r.total,
 		Left: r.Plan.Estimate(design.SeenCosts, done), All: r.Plan.Estimate(design.SeenCosts, nil)})
@@ -269,7 +283,7 @@ func (r *Runner) ports(system, service string) []string {
 }
 
 func (r *Runner) config(system design.System, service string) Config {
-	return Config{System: system, Service: service, CPUs: r.Plan.CPUs, MemMiB: r.Plan.MemMiB, Ports: r.ports(system.Name, service), Instructions: r.Plan.Instructions}
+	return Config{System: system, Service: service, CPUs: cmp.Or(system.CPUs, r.Plan.CPUs), MemMiB: r.Plan.MemMiB, Ports: r.ports(system.Name, service), Instructions: r.Plan.Instructions}
 }
 
 // start boots once, within the time limit.

@@ -66,6 +66,7 @@ type System struct {
 	// Profile is the kind's own setting: stock, tuned, or an appliance's name.
 	Profile string            `yaml:"profile,omitempty" json:"profile,omitempty"`
 	Options map[string]string `yaml:"options,omitempty" json:"options,omitempty"`
+	CPUs    int               `yaml:"cpus,omitempty" json:"cpus,omitempty"` // vCPUs; 0 = the plan's
 }
 
 // Workload is one load on one service.
@@ -79,6 +80,10 @@ type Workload struct {
 	Family string `yaml:"family,omitempty" json:"family,omitempty"`
 	// Rates expands into one workload of the family for each rate (requests/s).
 	Rates []float64 `yaml:"rates,omitempty" json:"rates,omitempty"`
+	// RateOf names an earlier workload, RateShare the share of the rate that the
+	// baseline answered of it at which this one is offered, open loop.
+	RateOf    string  `yaml:"rate_of,omitempty" json:"rate_of,omitempty"`
+	RateShare float64 `yaml:"rate_share,omitempty" json:"rate_share,omitempty"`
 	// Systems limits the workload to some systems; empty = all.
 	Systems []string `yaml:"systems,omitempty" json:"systems,omitempty"`
 	// Windows is how often each boot measures it; a boot's value is the median of
@@ -111,6 +116,9 @@ type Plan struct {
 	RAMFloor bool `yaml:"ram_floor,omitempty" json:"ram_floor,omitempty"`
 	// Instructions counts guest instructions (TCG only).
 	Instructions bool `yaml:"instructions,omitempty" json:"instructions,omitempty"`
+	// Profiles names workloads of which each system is booted once more, to see in
+	// which functions its instructions go (TCG only).
+	Profiles []string `yaml:"profiles,omitempty" json:"profiles,omitempty"`
 	// SLO is the limit of p99 latency that curves show, 0 = none.
 	SLO load.Duration `yaml:"slo,omitempty" json:"slo,omitempty"`
 	// AA marks a run of a system against itself, which measures the noise.
@@ -163,6 +171,13 @@ func (p Plan) Check() error {
 		if !nameForm.MatchString(w.Name) || loads[w.Name] {
 			return fmt.Errorf("plan: workload name %q is malformed or used twice", w.Name)
 		}
+		if w.RateOf != "" {
+			base, ok := p.WithRole(Baseline)
+			if !loads[w.RateOf] || !ok || !(w.RateShare > 0) || !w.Runs(base.Name) {
+				return fmt.Errorf("plan: workload %s: a share of %v of %q: want an earlier workload, a share above 0 and the baseline", w.Name, w.RateShare, w.RateOf)
+			}
+			w.Spec.Rate = 1 // known when it runs
+		}
 		loads[w.Name] = true
 		if err := w.Spec.WithDefaults().Check(); err != nil {
 			return fmt.Errorf("plan: workload %s: %w", w.Name, err)
@@ -179,6 +194,11 @@ func (p Plan) Check() error {
 			if !slices.Contains(p.Placements, pl) {
 				return fmt.Errorf("plan: workload %s: the plan has no placement %q", w.Name, pl)
 			}
+		}
+	}
+	for _, name := range p.Profiles {
+		if !loads[name] {
+			return fmt.Errorf("plan: profile of %q: no such workload", name)
 		}
 	}
 	return nil
@@ -294,5 +314,11 @@ func (p Plan) Limit(can func(s System, service string) error) (Plan, []string) {
 		loads = append(loads, w)
 	}
 	p.Workloads = loads
+	p.Profiles = slices.DeleteFunc(slices.Clone(p.Profiles), func(name string) bool {
+		return !slices.ContainsFunc(p.Expanded(), func(w Workload) bool { return w.Name == name })
+	})
+	if len(p.Profiles) == 0 {
+		p.Profiles = nil
+	}
 	return p, why
 }

@@ -148,6 +148,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		"placement":     func(p *Plan) { p.Placements = []Placement{"anywhere"} },
 		"workload name": func(p *Plan) { p.Workloads[1].Name = p.Workloads[0].Name },
 		"unknown kind":  func(p *Plan) { p.Workloads[1].Spec.Kind = "?" },
+		"profile":       func(p *Plan) { p.Profiles = []string{"nothing"} },
 		"101 windows":   func(p *Plan) { p.Workloads[1].Windows = 101 },
 		"no placement":  func(p *Plan) { p.Workloads[1].Placements = []Placement{Free} },
 		"no system":     func(p *Plan) { p.Workloads[1].Systems = []string{"vms"} },

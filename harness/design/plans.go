@@ -71,7 +71,7 @@ func Default() Plan {
 	return Plan{Name: "default", Systems: []System{linuxStock(), linuxTuned(), osv()},
 		Workloads:  append(append(workloads(1.5, 3), open), iperfBoth(1)...),
 		Placements: []Placement{OneCore, Split}, Boots: 6, Together: true, CPUs: 1, MemMiB: 256, Seed: 1, Idle: seconds(1), RAMFloor: true,
-		Instructions: true, SLO: seconds(0.010), Allow: allowed()}
+		Instructions: true, Profiles: []string{"udp-get"}, SLO: seconds(0.010), Allow: allowed()}
 }
 
 // allowed are the differences between the guests that are what is compared.
@@ -91,6 +91,7 @@ func allowed() map[string]string {
 func Full() Plan {
 	p := Default()
 	p.Name, p.Boots = "full", 10
+	p.Profiles = []string{"udp-get", "udp-set", "tcp-get"}
 	p.Workloads = append(append(workloads(5, 4), shapes(5)...), curve(5, 1000, 2000, 4000, 6000, 8000, 16000, 32000))
 	p.Workloads = append(p.Workloads, iperfBoth(5)...)
 	return p
@@ -132,7 +133,7 @@ func Quick() Plan {
 func Iperf() Plan {
 	p := Default()
 	p.Name, p.Workloads, p.Placements, p.RAMFloor = "iperf", iperfBoth(3), []Placement{Split}, false
-	p.Idle = 0
+	p.Idle, p.Profiles = 0, nil
 	return p
 }
 
@@ -147,7 +148,7 @@ func AA(p Plan) (Plan, error) {
 	a.Name, a.Title, a.Role = base.Name+".a", base.Title+" (A)", Baseline
 	b.Name, b.Title, b.Role = base.Name+".b", base.Title+" (A again)", Subject
 	p.Name += "-aa"
-	p.Systems, p.AA, p.RAMFloor = []System{a, b}, true, false
+	p.Systems, p.AA, p.RAMFloor, p.Profiles = []System{a, b}, true, false, nil
 	for i := range p.Workloads {
 		p.Workloads[i].Systems = nil
 	}
@@ -169,5 +170,5 @@ func Dry() Plan {
 
 // Plans are the plans that come with the program, by name.
 func Plans() map[string]Plan {
-	return map[string]Plan{"default": Default(), "full": Full(), "quick": Quick(), "iperf": Iperf(), "dry": Dry()}
+	return map[string]Plan{"default": Default(), "full": Full(), "quick": Quick(), "flagship": Flagship(), "iperf": Iperf(), "dry": Dry()}
 }

@@ -25,6 +25,8 @@ func Service(port string) string {
 	switch _, n, _ := strings.Cut(port, ":"); n {
 	case "11211":
 		return "memcached"
+	case "7":
+		return "reflector"
 	case "5201":
 		return "iperf3"
 	case "80", "8080":
@@ -180,9 +182,9 @@ func (c Costs) Window(w Workload) time.Duration {
 	return s.Warmup.Std() + s.Duration.Std() + c.Start
 }
 
-// Estimate is a guess at the time that a run takes where done says which windows
-// and which systems' floors (as a window of a cell without workload) are behind;
-// nil = none.
+// Estimate is a guess at the time that a run takes where done says which windows,
+// which profiles and which systems' floors (boot -1, the latter without a workload)
+// are behind; nil = none.
 func (p Plan) Estimate(c Costs, done func(Window) bool) time.Duration {
 	if done == nil {
 		done = func(Window) bool { return false }
@@ -212,6 +214,11 @@ func (p Plan) Estimate(c Costs, done func(Window) bool) time.Duration {
 		}
 	}
 	for _, s := range p.Systems {
+		for _, name := range p.Profiles {
+			if w := loads[name]; w.Runs(s.Name) && !done(Window{Boot: -1, Cell: Cell{System: s.Name, Workload: name}}) {
+				d += c.boot(s.Guest) + 3*c.Window(w)
+			}
+		}
 		if p.RAMFloor && !done(Window{Boot: -1, Cell: Cell{System: s.Name}}) {
 			d += c.Floor
 		}

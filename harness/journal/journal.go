@@ -35,6 +35,7 @@ type Entry struct {
 	Sample  *Sample  `json:"sample,omitempty"`
 	Fact    *Fact    `json:"fact,omitempty"`
 	Ceiling *Ceiling `json:"ceiling,omitempty"`
+	Profile *Profile `json:"profile,omitempty"`
 	Failure *Failure `json:"failure,omitempty"`
 	Note    *Note    `json:"note,omitempty"`
 }
@@ -89,6 +90,24 @@ type Fact struct {
 type Ceiling struct {
 	Workload string  `json:"workload"`
 	Rate     float64 `json:"rate"`
+}
+
+// Profile is where a system's instructions go under one workload, from a boot of
+// its own that counts every block.
+type Profile struct {
+	System       string         `json:"system"`
+	Workload     string         `json:"workload"`
+	Placement    string         `json:"placement"`
+	Requests     uint64         `json:"requests"`
+	Instructions float64        `json:"instructions"` // per request
+	Functions    []ProfileEntry `json:"functions"`    // the largest, in order
+	Others       int            `json:"others"`       // functions not listed
+}
+
+// ProfileEntry is one function's share of the instructions, 0 to 1.
+type ProfileEntry struct {
+	Function string  `json:"function"`
+	Share    float64 `json:"share"`
 }
 
 // Failure is a boot or a cell that did not work.

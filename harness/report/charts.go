@@ -26,6 +26,9 @@ func (d *Data) Charts(s Summary) ([]plot.Chart, error) {
 	out = append(out, d.ratios(s)...)
 	add(d.perRequest(s, "instructions", "instructions"))
 	add(d.perRequest(s, "vcpu_ns", "vcpu-time"))
+	for _, m := range []string{"interrupts", "doorbells", "exits"} {
+		add(d.perRequest(s, m, m))
+	}
 	for _, w := range d.Plan.Workloads {
 		if len(w.Rates) == 0 {
 			continue

@@ -79,6 +79,7 @@ type Data struct {
 	Facts    []journal.Fact
 	Ceilings map[string]float64 // by workload
 	Failures []journal.Failure
+	Profiles []journal.Profile
 	Notes    []string
 
 	figs map[key]*Figure // see figures
@@ -129,6 +130,8 @@ func (d *Data) collect(entries []journal.Entry) {
 			d.Samples = append(d.Samples, *e.Sample)
 		case e.Fact != nil:
 			d.Facts = append(d.Facts, *e.Fact)
+		case e.Profile != nil:
+			d.Profiles = append(d.Profiles, *e.Profile)
 		case e.Ceiling != nil:
 			d.Ceilings[e.Ceiling.Workload] = e.Ceiling.Rate
 		case e.Failure != nil:

@@ -32,6 +32,29 @@ type parityRow struct {
 	Values              []string
 }
 
+// htmlProfile is a table of functions.
+type htmlProfile struct {
+	Caption string
+	Rows    []profileRow
+}
+
+type profileRow struct{ Function, Share, Each string }
+
+// profiles shows where instructions go, in the order of the plan.
+func (d *Data) profiles() []htmlProfile {
+	var out []htmlProfile
+	for _, p := range d.Profiles {
+		w, _ := d.workload(p.Workload)
+		h := htmlProfile{Caption: fmt.Sprintf("%s, %s, %s: %s instructions a request, from one boot of its own with %s requests; %d smaller functions are left out",
+			d.title(p.System), w.Title, placementText(p.Placement), design.Number(p.Instructions, 4), design.Number(float64(p.Requests), 1), p.Others)}
+		for _, f := range p.Functions {
+			h.Rows = append(h.Rows, profileRow{f.Function, fmt.Sprintf("%.1f %%", 100*f.Share), design.Number(f.Share*p.Instructions, 3)})
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
 type named struct{ Name, Text, Value string }
 
 // inks maps the inks of package plot to the page's variables, so that inlined
@@ -75,7 +98,8 @@ func (d *Data) html(charts []drawn, claims string) ([]byte, error) {
 		Host             []named
 		Failures         []string
 		HDRCount         int
-	}{Title: "Benchmark " + d.Plan.Name, Lead: d.lead(), Banners: d.banners(), Parity: d.parity(), Method: d.method()}
+		Profiles         []htmlProfile
+	}{Title: "Benchmark " + d.Plan.Name, Lead: d.lead(), Banners: d.banners(), Parity: d.parity(), Method: d.method(), Profiles: d.profiles()}
 	for _, c := range charts {
 		v.Charts = append(v.Charts, htmlChart{ID: c.Name, Short: strings.ReplaceAll(c.Name, "-", " "), Title: c.Title, Subtitle: c.Subtitle,
 			File: chartsDir + "/" + c.Name + ".svg", PNG: chartsDir + "/" + c.Name + ".png", SVG: inline(c.svg), Table: c.Table})
@@ -226,6 +250,15 @@ func (d *Data) method() []string {
 		"Latency counts from the intended send time. Closed-loop loads find a ceiling; their latency is not shown.",
 		"Every reply is compared with what the request must give. Samples with a lost, late or wrong reply are left out and listed.",
 		"A figure is client-bound, drawn hollow and never claimed, when the p99 of the generator's send lag is over 10 % of p99 latency, its CPU time over 80 %, or over 50 % at a rate of more than 90 % of what it reaches against a null server.",
+	}
+	if d.Plan.Together {
+		out = append(out, "The guests of a half block are alive at once, all but the one under load stopped by the hypervisor; windows of a cell go round the guests, and back in the next round. A boot's value is the median of its windows, and a pair's ratio the median of the ratios of neighbouring windows.")
+	}
+	for _, s := range d.Samples {
+		if _, ok := s.Metrics["interrupts"]; ok {
+			out = append(out, "Interrupts (with exceptions) are counted by the guest's returns from them, queue notifications by its 16-bit stores to a device, halts by its hlt instructions, within the measured windows.")
+			break
+		}
 	}
 	var ceilings []string
 	for w, r := range d.Ceilings {

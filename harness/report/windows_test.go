@@ -2,6 +2,9 @@ package report
 
 import (
 	"math"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"osv/harness/journal"
@@ -56,5 +59,39 @@ func TestAgainst(t *testing.T) {
 		if a, b := c.num.against(c.den); math.Abs(a-c.a) > 1e-12 || math.Abs(b-c.b) > 1e-12 {
 			t.Errorf("%s: %v of %v, want %v of %v", name, a, b, c.a, c.b)
 		}
+	}
+}
+
+// Events and profiles are shown where they were measured.
+func TestEventsAndProfiles(t *testing.T) {
+	w := reference()
+	w.light = true
+	w.edit = func(s *journal.Sample) {
+		if s.Cell.Workload == "udp-get" {
+			s.Metrics["interrupts"], s.Metrics["doorbells"] = 0.5, 0.25
+			if s.Cell.System == "osv" {
+				s.Metrics["interrupts"], s.Metrics["doorbells"] = 0.0625, 0
+			}
+		}
+	}
+	w.profiles = []journal.Profile{{System: "osv", Workload: "udp-get", Placement: "one-core", Requests: 1000, Instructions: 2000, Others: 7,
+		Functions: []journal.ProfileEntry{{Function: "osv/net/udp.<input>", Share: 0.25}}}}
+	withoutPictures(t)
+	dir := t.TempDir()
+	w.write(t, dir)
+	if _, err := Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, htmlFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Where the instructions go", "osv/net/udp.&lt;input&gt;", "25.0 %", ">500<", "7 smaller functions", `id="interrupts"`, `id="doorbells"`, "returns from them", "alive at once"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("report.html has no %q", want)
+		}
+	}
+	if problems, err := Verify(dir); err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
 	}
 }

@@ -28,6 +28,8 @@ type world struct {
 	light bool    // no histograms: for what needs no curves
 	// edit changes a sample before it is written.
 	edit func(s *journal.Sample)
+	// profiles are of systems' functions.
+	profiles []journal.Profile
 }
 
 func smallPlan(boots int) design.Plan {
@@ -123,6 +125,9 @@ func (w world) write(t testing.TB, dir string) {
 		}
 	}
 	add(journal.Entry{Failure: &journal.Failure{Boot: 2, Attempt: 1, Error: "no reply on udp:11211 <script>"}})
+	for _, p := range w.profiles {
+		add(journal.Entry{Profile: &p})
+	}
 	add(journal.Entry{Note: &journal.Note{Text: "resumed"}})
 	must(os.WriteFile(filepath.Join(dir, journalFile), lines.Bytes(), 0o644))
 }
