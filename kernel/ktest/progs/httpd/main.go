@@ -33,6 +33,8 @@ type memory struct {
 	Free       uint64 `json:"free"`       // of it
 	LeastFree  uint64 `json:"least_free"` // since boot
 	HeapInUse  uint64 `json:"heap_in_use"`
+	HeapIdle   uint64 `json:"heap_idle"` // without objects, of it given back:
+	Released   uint64 `json:"heap_released"`
 	StackInUse uint64 `json:"stack_in_use"`
 	Goroutines int    `json:"goroutines"`
 	Conns      int64  `json:"conns"`    // open at the server
@@ -112,7 +114,8 @@ func showMemory(w http.ResponseWriter, r *http.Request) {
 	m := gate.Memory()
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(memory{
-		Total: m.Total, Free: m.Free, LeastFree: m.LeastFree, HeapInUse: ms.HeapInuse, StackInUse: ms.StackInuse,
+		Total: m.Total, Free: m.Free, LeastFree: m.LeastFree, HeapInUse: ms.HeapInuse,
+		HeapIdle: ms.HeapIdle, Released: ms.HeapReleased, StackInUse: ms.StackInuse,
 		Goroutines: runtime.NumGoroutine(), Conns: open.Load(), Accepted: accepted.Load(), Requests: requests.Load(),
 	})
 }
