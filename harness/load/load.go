@@ -86,6 +86,8 @@ type Spec struct {
 	Popularity string  `json:"popularity,omitempty" yaml:"popularity,omitempty"` // uniform, zipf:THETA
 	SetRatio   float64 `json:"set_ratio,omitempty" yaml:"set_ratio,omitempty"`   // share of SETs, 0 to 1
 	NoPopulate bool    `json:"no_populate,omitempty" yaml:"no_populate,omitempty"`
+	Idle       int     `json:"idle,omitempty" yaml:"idle,omitempty"` // TCP connections beside Conns that say nothing
+	Echo       bool    `json:"echo,omitempty" yaml:"echo,omitempty"` // the server is a reflector
 
 	// HTTP.
 	Path string `json:"path,omitempty" yaml:"path,omitempty"`
@@ -158,6 +160,8 @@ func (s Spec) Check() error {
 		return fmt.Errorf("load: open loop needs a positive rate, not %v", s.Rate)
 	case s.Conns < 1 || s.Conns > 60000:
 		return fmt.Errorf("load: %d connections, want 1 to 60000", s.Conns)
+	case s.Idle < 0 || s.Idle+s.Conns > 60000 || s.Idle > 0 && s.Kind != MemcachedTCP:
+		return fmt.Errorf("load: %d idle connections, want up to 60000 with the others, memcached-tcp only", s.Idle)
 	case s.Outstanding < 1 || s.Outstanding > 32768:
 		return fmt.Errorf("load: %d outstanding, want 1 to 32768", s.Outstanding)
 	case s.Duration <= 0 || s.Duration.Std() > maxSeconds*time.Second:

@@ -24,6 +24,10 @@ func (s Spec) Argv() []string {
 	add("-M", strings.Join(machine, ","))
 	switch s.Accel {
 	case TCG:
+		if s.OneThread {
+			add("-accel", "tcg,thread=single")
+			break
+		}
 		add("-accel", "tcg,thread=multi")
 	case KVM:
 		add("-accel", "kvm")

@@ -49,6 +49,7 @@ type Spec struct {
 	Accel       Accel
 	CPU         string // -cpu; "" = "max,-erms" under TCG, "host" under KVM
 	CPUs        int    // vCPUs; 0 = 1
+	OneThread   bool   // TCG: all vCPUs in turn on one host thread
 	MemMiB      int    // guest memory in MiB; 0 = 256
 
 	Kernel string // ELF with a PVH note, or a Linux bzImage

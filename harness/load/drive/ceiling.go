@@ -15,6 +15,10 @@ import (
 // outstanding requests. 0 where there is no null server for the kind.
 func Ceiling(ctx context.Context, spec load.Spec, d time.Duration) (float64, error) {
 	spec = spec.WithDefaults()
+	if spec.Echo {
+		return 0, nil
+	}
+	spec.Idle = 0
 	listen := null.ListenTCP
 	switch spec.Kind {
 	case load.MemcachedUDP:

@@ -167,21 +167,35 @@ func memcached(ctx context.Context, spec load.Spec, opt Options, probes load.Pro
 		}
 		tr.job = func(ctx context.Context, s load.Spec, c load.Codec) error { return udp.RunJob(ctx, s, c, port) }
 	}
+	if spec.Idle > 0 {
+		idle, err := openIdle(ctx, addr, spec.Idle)
+		if err != nil {
+			return outcome{}, err
+		}
+		defer idle.close()
+	}
+	mix := mctext.NewMix(it, pick, spec.SetRatio)
+	if spec.Echo {
+		e, err := tr.run(ctx, spec, mctext.NewEcho(mix), probes)
+		if err != nil {
+			return outcome{}, err
+		}
+		return outcome{res: e.Result(), rec: e.Rec, at: e.StartedAt}, nil
+	}
 	if !spec.NoPopulate {
 		if err := job(ctx, tr, spec, mctext.NewJob(it, mctext.OpSet, 0, mctext.All(it), jobRounds), "store"); err != nil {
 			return outcome{}, err
 		}
 	}
-	codec := mctext.NewMix(it, pick, spec.SetRatio)
-	e, err := tr.run(ctx, spec, codec, probes)
+	e, err := tr.run(ctx, spec, mix, probes)
 	if err != nil {
 		return outcome{}, err
 	}
 	o := outcome{res: e.Result(), rec: e.Rec, at: e.StartedAt}
-	if codec.StoredCount() > 0 && !opt.NoReadback {
+	if mix.StoredCount() > 0 && !opt.NoReadback {
 		var list []uint32
 		for i := uint32(0); int(i) < it.Len() && len(list) < readbackKeys; i++ {
-			if codec.Stored(i) {
+			if mix.Stored(i) {
 				list = append(list, i)
 			}
 		}
