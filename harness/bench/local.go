@@ -7,11 +7,13 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"osv/harness/design"
+	"osv/harness/internal/ownthread"
 )
 
 // Local is the kind "local": memcached as a process of this machine, on
@@ -75,13 +77,24 @@ func (k Local) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	}
 	p := strconv.Itoa(port)
 	threads := max(1, cfg.CPUs)
-	args := []string{"-u", "nobody", "-l", "127.0.0.1", "-p", p, "-U", p, "-t", strconv.Itoa(threads), "-m", strconv.Itoa(max(8, cfg.MemMiB/2))}
+	// As the same user: a change of user would cancel the signal that ends the
+	// server with this process.
+	args := []string{"-u", "root", "-l", "127.0.0.1", "-p", p, "-U", p, "-t", strconv.Itoa(threads), "-m", strconv.Itoa(max(8, cfg.MemMiB/2))}
 	g := &localGuest{cmd: exec.Command(bin, args...), done: make(chan struct{}), port: p}
 	began := time.Now()
-	if err := g.cmd.Start(); err != nil {
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // of the thread that waits
+	started := make(chan error, 1)
+	ownthread.Go(func() {
+		err := g.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = g.cmd.Wait()
+			close(g.done)
+		}
+	})
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("bench: local guest: %w", err)
 	}
-	go func() { _ = g.cmd.Wait(); close(g.done) }()
 	var d net.Dialer
 	var first time.Time
 	for _, want := range cfg.Ports {
@@ -123,14 +136,17 @@ func (g *localGuest) Addr(port string) (string, error) {
 
 func (g *localGuest) Run(ctx context.Context, cmd *exec.Cmd) error { return runCommand(ctx, cmd) }
 
-// runCommand runs a command that ends with ctx.
+// runCommand runs a command that ends with ctx, and with this process.
 func runCommand(ctx context.Context, cmd *exec.Cmd) error {
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	defer stop()
-	return cmd.Wait()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // of the thread that waits
+	return ownthread.Do(func() error {
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+		defer stop()
+		return cmd.Wait()
+	})
 }
 
 func (g *localGuest) Place(p design.Placement) ([]int, error) {

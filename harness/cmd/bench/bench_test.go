@@ -29,10 +29,16 @@ func TestMain(m *testing.M) {
 	if os.Getenv("OSV_TEST_LOAD") == "1" {
 		os.Exit(run(context.Background(), []string{"load", "--stdin"}, streams{os.Stdin, os.Stdout, os.Stderr}))
 	}
-	loadCommand = func(string) []string {
-		return []string{"env", "OSV_TEST_LOAD=1", "GORACE=atexit_sleep_ms=0", os.Args[0]}
+	if os.Getenv("OSV_TEST_BENCH") == "1" { // the whole program, to be interrupted
+		loadCommand = testLoad
+		main()
 	}
+	loadCommand = testLoad
 	os.Exit(m.Run())
+}
+
+func testLoad(string) []string {
+	return []string{"env", "OSV_TEST_LOAD=1", "GORACE=atexit_sleep_ms=0", os.Args[0]}
 }
 
 // call runs the program and gives what it wrote.
