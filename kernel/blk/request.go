@@ -25,6 +25,7 @@ type Flight struct {
 	Cursor          // where the next part starts
 	Parts  int      // device commands under way
 	More   bool     // not all parts are under way
+	Unit   any      // the driver's: which of several units of one device it is for
 	next   *Request // in a List
 }
 

@@ -47,12 +47,12 @@ func (s space) Store16(o mmio.Off, v uint16) { s.store(o, 2, uint32(v)) }
 func (s space) Store32(o mmio.Off, v uint32) { s.store(o, 4, v) }
 func (s space) Len() uint32                  { return s.size }
 
-// Doorbell writes 16 bits on PCI and ports; virtio-mmio wants 32, which memory
-// windows of a whole slot get.
+// Doorbell writes as many bits as it is told to, but to virtio-mmio, which wants 32;
+// it gets memory windows of a whole slot.
 func (s space) Doorbell(o mmio.Off) mmio.Doorbell {
-	width := 2
+	narrow := 2
 	if !s.port && s.size == mmioSlot {
-		width = 4
+		narrow = 4
 	}
-	return mmio.Func(func(v uint32) { s.store(o, width, v) })
+	return mmio.Funcs(func(v uint16) { s.store(o, narrow, uint32(v)) }, func(v uint32) { s.store(o, 4, v) })
 }

@@ -29,14 +29,15 @@ func (m *Machine) MMIO() (virtio.Transport, []irq.Line) {
 	return nil, nil
 }
 
-// PCI configuration space, by mechanism #1 (PCI 3.0 §3.2.2.3.2).
+// PCI configuration space, by mechanism #1 (PCI 3.0 §3.2.2.3.2). dev is the number
+// of device and function, as in the bus address: device<<3 | function.
 func (m *Machine) conf(dev int, off uint16) uint32 {
-	m.do("outl 0xcf8 %#x", 1<<31|uint32(dev)<<11|uint32(off)&0xfc)
+	m.do("outl 0xcf8 %#x", 1<<31|uint32(dev)<<8|uint32(off)&0xfc)
 	return uint32(m.do("inl 0xcfc"))
 }
 
 func (m *Machine) setConf(dev int, off uint16, v uint32) {
-	m.do("outl 0xcf8 %#x", 1<<31|uint32(dev)<<11|uint32(off)&0xfc)
+	m.do("outl 0xcf8 %#x", 1<<31|uint32(dev)<<8|uint32(off)&0xfc)
 	m.do("outl 0xcfc %#x", v)
 }
 
@@ -45,7 +46,7 @@ func (m *Machine) setConf(dev int, off uint16, v uint32) {
 // before 1.0 although there may be a modern one.
 func (m *Machine) PCI(legacy bool, vectors int) (virtio.Transport, []irq.Line) {
 	m.t.Helper()
-	for dev := range 32 {
+	for dev := 0; dev < 32<<3; dev += 8 {
 		ids := m.conf(dev, 0)
 		id, _, ok := virtio.PCIDeviceID(uint16(ids), uint16(ids>>16), uint16(m.conf(dev, 0x2c)>>16))
 		if !ok {
@@ -92,8 +93,8 @@ func (m *Machine) transport(dev int, id virtio.DeviceID, bars [6]space, legacy, 
 // routePins connects the PCI pins of a pc machine to IRQ 10 (PIIX3 PIRQRC, offset
 // 0x60 of function 0 of device 1), which firmware would do. q35 needs nothing.
 func (m *Machine) routePins() {
-	if m.conf(1, 0) == 0x70008086 {
-		m.setConf(1, 0x60, 0x0a0a0a0a)
+	if m.conf(1<<3, 0) == 0x70008086 {
+		m.setConf(1<<3, 0x60, 0x0a0a0a0a)
 	}
 }
 
@@ -128,10 +129,7 @@ func (m *Machine) placeBARs(dev int) (bars [6]space) {
 
 // enableMSIX points the first n table entries at words of memory.
 func (m *Machine) enableMSIX(dev int, bars [6]space, n int) (lines []irq.Line) {
-	at := uint16(m.conf(dev, 0x34)) & 0xfc
-	for at != 0 && m.conf(dev, at)&0xff != 0x11 {
-		at = uint16(m.conf(dev, at)>>8) & 0xfc
-	}
+	at := m.capability(dev, 0x11)
 	if at == 0 {
 		m.t.Fatal("no MSI-X capability")
 	}
