@@ -18,7 +18,7 @@ import (
 )
 
 // TestBootMemory boots the appliance as it comes with 48 MiB, fills the cache, and
-// then makes the Go heap need most of that memory: 300 connections, each with 32 KiB
+// then makes the Go heap need most of that memory: 250 connections, each with 32 KiB
 // of a command that does not end. The cache must give memory back instead of the
 // guest running out of it, and go on serving.
 //
@@ -41,7 +41,7 @@ func TestBootMemory(t *testing.T) {
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	say(t, addr, "version\r\n", "VERSION 1.6.18\r\n")
 
-	const items, conns, part = 30000, 300, 32 << 10
+	const items, conns, part = 30000, 250, 32 << 10
 	nc := dial(t, addr)
 	value := strings.Repeat("x", 1000)
 	w := bufio.NewWriterSize(nc, 64<<10)

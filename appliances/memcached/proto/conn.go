@@ -46,6 +46,7 @@ type Conn struct {
 	udp     bool
 
 	carry   []byte // a command line or binary header that is not complete yet
+	charged int    // see charge
 	swallow int    // bytes to throw away
 	tok     tokens
 	key     [maxKey]byte // a base64 key, decoded; the key of an ms that returns it
@@ -149,9 +150,10 @@ func (c *Conn) End() {
 		c.held.active = false
 		c.held.it.Unpin()
 	}
-	c.more.active = false
+	c.more = moreKeys{}
 	c.state = stateClosed
 	c.carry = nil
+	c.charge(0)
 }
 
 // idle is the state in which the next command is awaited.
@@ -168,7 +170,7 @@ func (c *Conn) feedLine(in []byte, o *Out) []byte {
 	i := bytes.IndexByte(in, '\n')
 	if len(c.carry) > 0 {
 		if i < 0 {
-			c.keep(in)
+			c.keep(in, o)
 			return nil
 		}
 		c.carry = append(c.carry, in[:i]...)
@@ -178,10 +180,11 @@ func (c *Conn) feedLine(in []byte, o *Out) []byte {
 		if cap(c.carry) > 2*lineMax {
 			c.carry = nil
 		}
+		c.charge(0)
 		return c.after(in[i+1:])
 	}
 	if i < 0 {
-		c.keep(in)
+		c.keep(in, o)
 		return nil
 	}
 	c.command(in[:i], in[i+1:], o)
@@ -195,8 +198,9 @@ func (c *Conn) after(rest []byte) []byte {
 	return rest[n:]
 }
 
-// keep keeps the beginning of a line, if it may become a command.
-func (c *Conn) keep(in []byte) {
+// keep keeps the beginning of a line, if it may become a command and there is
+// memory for it.
+func (c *Conn) keep(in []byte, o *Out) {
 	c.carry = append(c.carry, in...)
 	n := len(c.carry)
 	if n <= lineMax {
@@ -204,7 +208,26 @@ func (c *Conn) keep(in []byte) {
 	}
 	if n > bigLineMax || !isBigGet(c.carry) {
 		c.state = stateClosed
+	} else if !c.charge(n) {
+		o.str("SERVER_ERROR out of memory reading request\r\n")
+		c.state = stateClosed
 	}
+}
+
+// charge counts n bytes of a long line, and the keys of one that is being answered,
+// against what all connections may hold of such, and reports whether that is within
+// Server.LineMemory.
+func (c *Conn) charge(n int) bool {
+	if n += cap(c.more.keys); n <= 2*lineMax {
+		n = 0
+	}
+	d := int64(n - c.charged)
+	if d == 0 {
+		return true
+	}
+	c.charged = n
+	sum, most := c.srv.lines.Add(d), c.srv.LineMemory
+	return d < 0 || most == 0 || sum <= most
 }
 
 // isBigGet reports whether a line that is too long may go on.

@@ -47,6 +47,11 @@ type Server struct {
 	CrawlerSleep atomic.Int32
 	Tocrawl      atomic.Uint32
 
+	// LineMemory is how many bytes of long lines all connections together may hold,
+	// 0 = no bound. Who would hold more is turned away.
+	LineMemory int64
+	lines      atomic.Int64
+
 	// UDPFactor caps a UDP reply at that many times the request, 0 = no cap.
 	UDPFactor int
 }

@@ -101,6 +101,10 @@ func (c *Conn) Resume(o *Out) bool {
 		// getRest may keep what is left of the keys in the place they are in.
 		c.getRest(m.keys, o, m.cas, m.touch, m.deadline)
 		c.w.Leave()
+		if !c.more.active && c.charged > 0 {
+			c.more.keys = nil
+			c.charge(0)
+		}
 	}
 	c.w.Count(countBytesWritten, o.Written()-before)
 	return !c.Pending()

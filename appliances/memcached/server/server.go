@@ -95,7 +95,8 @@ func New(o options.Options, h Host) (*Server, error) {
 	s.proto = &proto.Server{
 		Store: st, Protocol: o.Protocol, NoFlush: o.NoFlush, NoDump: o.NoDump,
 		Shutdownok: o.Shutdown, Shutdown: s.shutdown, UDPFactor: o.UDPFactor,
-		MoreStats: s.moreStats, StatsReset: s.resetStats,
+		LineMemory: int64(max(mem.Available()/4, 4<<20)),
+		MoreStats:  s.moreStats, StatsReset: s.resetStats,
 	}
 	s.log.level = &s.proto.Verbosity
 	s.proto.Verbosity.Store(int32(o.Verbose))
