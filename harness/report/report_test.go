@@ -554,6 +554,14 @@ func TestVariantsAndMissingSides(t *testing.T) {
 	if variant != 1 || tuned != 0 {
 		t.Errorf("%d rows of the variant, %d of a system that did not run", variant, tuned)
 	}
+	d, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	if err := d.Table(&table, s); err != nil || !strings.Contains(table.String(), "sockets ") {
+		t.Errorf("%v: the table does not name the variant:\n%s", err, table.String())
+	}
 	b, _ := os.ReadFile(filepath.Join(dir, chartsDir, "throughput.svg"))
 	if strings.Contains(string(b), "EMULATION") || !strings.Contains(string(b), "OSv, sockets") {
 		t.Error("the throughput chart lacks the variant or carries a watermark under KVM")

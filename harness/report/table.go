@@ -21,8 +21,10 @@ func (d *Data) Table(w io.Writer, s Summary) error {
 		if !claimedMetric(r.Metric) && r.Metric != "p99" {
 			continue
 		}
-		if w, ok := d.workload(r.Workload); ok && (r.Metric == "p99" && w.Family == "" || r.Metric != "p99" && r.Metric != "rate" && w.Family != "") {
-			continue // closed-loop latency; the cost of a request at part load
+		if w, ok := d.workload(r.Workload); ok {
+			if open := w.Family != "" || w.RateOf != ""; r.Metric == "p99" && !open || r.Metric != "p99" && r.Metric != "rate" && open {
+				continue // closed-loop latency; the cost of a request at part load
+			}
 		}
 		m := design.MetricByName(r.Metric)
 		fig := func(f *Figure) string {
@@ -42,6 +44,12 @@ func (d *Data) Table(w io.Writer, s Summary) error {
 		if r.Linux != nil {
 			linux = strings.TrimPrefix(r.Linux.System, "linux-")
 		}
+		ours := ""
+		if r.OSv != nil {
+			if sys, ok := d.Plan.System(r.OSv.System); ok && sys.Role == design.Variant {
+				ours = strings.TrimPrefix(sys.Name, "osv-") + " "
+			}
+		}
 		ratio, ci := "-", "-"
 		if r.Ratio != nil {
 			ratio = design.Number(r.Ratio.GM, 3)
@@ -53,7 +61,7 @@ func (d *Data) Table(w io.Writer, s Summary) error {
 		if !r.Claimable {
 			claimed = "no: " + r.Why
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s %s\t%s\t%s\t%s\t%s\n", r.Workload, r.Placement, r.Metric, m.Unit, linux, fig(r.Linux), fig(r.OSv), ratio, ci, claimed)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s %s\t%s%s\t%s\t%s\t%s\n", r.Workload, r.Placement, r.Metric, m.Unit, linux, fig(r.Linux), ours, fig(r.OSv), ratio, ci, claimed)
 	}
 	if err := tw.Flush(); err != nil {
 		return err
