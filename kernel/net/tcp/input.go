@@ -276,6 +276,12 @@ func (c *Conn) inputText(s *Segment) {
 
 // inputInOrder takes octets that begin at RCV.NXT.
 func (c *Conn) inputInOrder(s *Segment) {
+	if c.ackNow && len(c.ooo.r) > 0 {
+		// The ACK of the segment before, in this batch: with a hole each has its own.
+		// A peer that takes reordering for loss goes on sending again until it hears
+		// that the hole is being filled.
+		c.sendAck()
+	}
 	b, n := s.Buf, s.n
 	s.Buf, s.n = nil, 0
 	c.rcvNxt = c.rcvNxt.Add(n)
