@@ -21,10 +21,11 @@ import (
 )
 
 var (
-	bootTables [8 * 4096]byte                 // 7 page tables, aligned by the stub
+	bootTables [9 * 4096]byte                 // 8 page tables, aligned by the stub
 	bootStacks [cpu.StacksBytes + 16<<10]byte // the boot processor's trap stacks
 	entryTSC   uint64
 	startInfo  uintptr // physical; read before the boot tables go
+	imageDelta uintptr // where the image lies, less where it was linked for; mod 2^64
 	rsdp       uintptr
 	booted     bool
 	verbose    bool
@@ -66,8 +67,8 @@ func start(stacks uintptr) {
 	trap.Init()      // IDT
 	trap.InitCPU()   // IDT, SYSCALL
 	maskPIC()
-	clock.Init(entryTSC) // TSC rate, wall time
-	initAPIC(c)          // local APIC and its timer
+	clock.Init(entryTSC, imageDelta) // TSC rate, wall time
+	initAPIC(c)                      // local APIC and its timer
 	sched.InitCPU(c, trap.IdlePC())
 	seeded := rand.Init()
 	startOthers() // INIT-SIPI for each processor in the MADT
@@ -113,9 +114,9 @@ func initMemory() {
 	}
 	img := vm.Image{
 		Start: linked.start, TextEnd: pageUp(linked.textEnd), RodataEnd: pageUp(linked.rodataEnd),
-		LoadedEnd: pageUp(linked.loadedEnd), BSSEnd: pageUp(linked.bssEnd),
+		LoadedEnd: pageUp(linked.loadedEnd), BSSEnd: pageUp(linked.bssEnd), Delta: imageDelta,
 	}
-	imgLo, imgHi := img.Start-vm.ImageBase, img.LoadedEnd-vm.ImageBase
+	imgLo, imgHi := img.Phys(img.Start), img.Phys(img.LoadedEnd)
 
 	// Frame state goes right behind the image.
 	metaAt, metaEnd := imgHi, imgHi+phys.MetaBytes(ramTop)

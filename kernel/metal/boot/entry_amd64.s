@@ -7,13 +7,20 @@
 DATA ·highEntry(SB)/8, $·high(SB)
 GLOBL ·highEntry(SB), RODATA|NOPTR, $8
 
+// linkedHere holds its own linked address, from which the stub learns how far the
+// image was moved.
+DATA ·linkedHere(SB)/8, $·linkedHere(SB)
+GLOBL ·linkedHere(SB), RODATA|NOPTR, $8
+
 // pvhEntry is the ELF entry point (go build -ldflags '-E …'): 32-bit code up to
 // LRET, then 64-bit at the identity-mapped physical address. ESI = start info.
-// The sources of the two macros are in stub32/pvh32.S.
+// The source of the macros is stub32/pvh32.S.
 TEXT ·pvhEntry(SB),NOSPLIT|NOFRAME,$0
 	PVH32_PART1
 	LEAQ	·bootTables(SB), AX
 	PVH32_PART2
+	LEAQ	·linkedHere(SB), AX
+	PVH32_PART3
 	MOVQ	·highEntry(SB), AX
 	JMP	AX
 
@@ -29,6 +36,8 @@ TEXT ·high(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	AX, ·entryTSC(SB)
 	MOVL	SI, SI
 	MOVQ	SI, ·startInfo(SB)
+	MOVLQSX	DI, DI
+	MOVQ	DI, ·imageDelta(SB)
 	// FSGSBASE is needed from the first Go instruction on. CPUID leaf 7, EBX bit 0;
 	// without it there is nothing to print with but the port.
 	MOVL	$7, AX

@@ -52,9 +52,9 @@ const nsPerSec uint64 = 1000000000
 
 // Init learns the TSC's rate and the wall time. firstTSC is the TSC at entry to
 // the kernel: the zero of Now.
-func Init(firstTSC uint64) {
+func Init(firstTSC uint64, imageDelta uintptr) {
 	start = firstTSC
-	hz, source = fromHypervisor()
+	hz, source = fromHypervisor(imageDelta)
 	if hz == 0 {
 		hz, source = fromCPUID()
 	}
@@ -134,7 +134,7 @@ var kvmTime [2]pvti
 
 // fromHypervisor uses kvmclock's conversion factor, or the timing leaf that
 // VMware defined and KVM can offer.
-func fromHypervisor() (uint64, Source) {
+func fromHypervisor(imageDelta uintptr) (uint64, Source) {
 	if _, _, ecx, _ := arch.CPUID(1, 0); ecx>>31 == 0 {
 		return 0, 0
 	}
@@ -157,8 +157,8 @@ func fromHypervisor() (uint64, Source) {
 		p = &kvmTime[1]
 		a = uintptr(unsafe.Pointer(p))
 	}
-	// Boot code runs at ImageBase + physical.
-	arch.WriteMSR(arch.MSRKVMSystemTime, uint64(a&0x7fffffff)|1)
+	// The image is linked at its physical address plus vm.ImageBase.
+	arch.WriteMSR(arch.MSRKVMSystemTime, uint64(a&0x7fffffff+imageDelta)|1)
 	m, sh := uint64(*arch.U32(uintptr(unsafe.Pointer(&p.toNS)))), p.shift
 	arch.WriteMSR(arch.MSRKVMSystemTime, 0)
 	if m == 0 {

@@ -80,8 +80,15 @@ func TestMapRangeOverLargePage(t *testing.T) {
 }
 
 func TestInitMapsTheImage(t *testing.T) {
+	for _, delta := range []uintptr{0, 32 << 20, ^uintptr(2<<20) + 1} {
+		testInitMapsTheImage(t, delta)
+	}
+}
+
+// Delta is how far a loader moved the image.
+func testInitMapsTheImage(t *testing.T, delta uintptr) {
 	fresh(t)
-	img := Image{Start: ImageBase + 4<<20, TextEnd: ImageBase + 6<<20 + 0x3000, RodataEnd: ImageBase + 8<<20, LoadedEnd: ImageBase + 9<<20, BSSEnd: ImageBase + 12<<20}
+	img := Image{Delta: delta, Start: ImageBase + 4<<20, TextEnd: ImageBase + 6<<20 + 0x3000, RodataEnd: ImageBase + 8<<20, LoadedEnd: ImageBase + 9<<20, BSSEnd: ImageBase + 12<<20}
 	if !Init(img, false) || root != Root() {
 		t.Fatal("refused")
 	}
@@ -93,7 +100,7 @@ func TestInitMapsTheImage(t *testing.T) {
 		case m.va >= img.TextEnd:
 			want = protRO
 		}
-		if m.flags&^pteLarge != want || m.pa != m.va-ImageBase {
+		if m.flags&^pteLarge != want || m.pa != m.va-ImageBase+delta {
 			t.Errorf("%#x: to %#x with flags %#x, want %#x", m.va, m.pa, m.flags, want)
 		}
 		if m.va < img.Start || m.va+m.size > img.LoadedEnd {

@@ -6,7 +6,7 @@
 // call it: kernel/metal. Start reading at the drawing below, then Init, then
 // heap.go for demand paging.
 //
-//	ffffffff80000000  the image: physical 0.. as linked; text RX, rodata R, data RW,
+//	ffffffff80000000  the image, as linked for physical 0.. (Image.Delta); text RX, rodata R, data RW,
 //	                  the untouched tail of .bss demand-zero (the post-link tool
 //	                  does not load it, so it costs no RAM until used)
 //	ffffc00000000000  device windows, uncached, handed out upwards (MapDevice)
@@ -34,7 +34,11 @@ type Image struct {
 	Start, TextEnd    uintptr // text from the ELF header on: RX
 	RodataEnd         uintptr // R
 	LoadedEnd, BSSEnd uintptr // RW up to LoadedEnd, demand-zero up to BSSEnd
+	Delta             uintptr // how far from its linked physical address it lies, mod 2^64
 }
+
+// Phys is the physical address behind va, an address in the loaded image.
+func (i *Image) Phys(va uintptr) uintptr { return va - ImageBase + i.Delta }
 
 var (
 	mu         cpu.SpinLock // guards all below and the page tables
@@ -61,7 +65,7 @@ func Init(img Image, giB bool) bool {
 func mapImage(from, to, prot uintptr) bool {
 	from &^= pageSize - 1
 	to = (to + pageSize - 1) &^ (pageSize - 1)
-	return mapRange(from, from-ImageBase, to-from, prot)
+	return mapRange(from, image.Phys(from), to-from, prot)
 }
 
 // Direct adds RAM (or firmware tables) [start, end) to the direct map.

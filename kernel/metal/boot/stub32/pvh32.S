@@ -4,36 +4,44 @@
 # PVH (Xen, docs/misc/pvh.pandoc): 32-bit protected mode, flat segments, paging
 # off, EBX = physical address of struct hvm_start_info. No stack.
 #
-# Between the two parts stands the Go instruction LEAQ ·bootTables(SB), AX. In
-# 32-bit mode its bytes mean DEC EAX; LEA EAX, [disp32]: EAX = distance from the
-# next instruction to bootTables, the same in physical as in virtual addresses.
+# The image runs wherever it lies, as long as that is a multiple of 2 MiB away from
+# the physical address it was linked for. A loader that puts it elsewhere (UEFI,
+# where nobody knows what is free) passes EAX = "osvr" and a stack of its own.
+#
+# Between the parts stand the Go instructions LEAQ ·bootTables(SB), AX and LEAQ
+# ·linkedHere(SB), AX. In 32-bit mode their bytes mean DEC EAX; LEA EAX, [disp32]:
+# EAX = distance from the next instruction to the symbol, the same in physical as
+# in virtual addresses.
 	.code32
 part1:
 	cli
 	cld
+	cmp	$0x7276736f, %eax	# imagefmt.Relocated
+	je	0f
 	mov	$0x400f00, %esp		# inside our own ELF header page; see image.LoadAddr
-	call	1f
+0:	call	1f
 1:	pop	%ebp			# EBP = address of this instruction
 	.byte	0x48, 0x8d, 0x05	# part 1 ends before these seven bytes
 	.long	0
 part2:
 	lea	4095+8(%ebp,%eax), %edi	# 8 = pop + LEAQ
-	and	$~4095, %edi		# EDI = 7 pages: PML4, low PDPT, high PDPT, 4 PDs
+	and	$~4095, %edi		# EDI = 8 pages: PML4, low PDPT, high PDPT, 4 PDs, high PD
 	mov	%ebx, %esi		# ESI = start info, kept
-	lea	7*4096-4(%edi), %eax	# is there RAM where the image wants it?
+	lea	8*4096-4(%edi), %eax	# is there RAM where the image wants it?
 	movl	$0x05f0a59a, (%eax)
 	cmpl	$0x05f0a59a, (%eax)
 	jne	noram
 	mov	%edi, %ebx		# EBX = PML4
 	xor	%eax, %eax
-	mov	$7*1024, %ecx
+	mov	$8*1024, %ecx
 	rep stosl
 	lea	0x1003(%ebx), %eax	# present | write
 	mov	%eax, (%ebx)		# PML4[0] = low PDPT
 	lea	0x2003(%ebx), %eax
 	mov	%eax, 511*8(%ebx)	# PML4[511] = high PDPT
+	lea	0x7003(%ebx), %eax
+	mov	%eax, 0x2000+510*8(%ebx) # its entry for ffffffff80000000 = high PD
 	lea	0x3003(%ebx), %eax
-	mov	%eax, 0x2000+510*8(%ebx) # its entry for ffffffff80000000 = first PD
 	lea	0x1000(%ebx), %edi
 	mov	$4, %ecx
 2:	mov	%eax, (%edi)		# low PDPT[0..3] = the four PDs
@@ -47,6 +55,21 @@ part2:
 	add	$0x200000, %eax
 	add	$8, %edi
 	loop	3b
+	.byte	0x48, 0x8d, 0x05	# part 2 ends before these seven bytes
+	.long	0
+part3:
+	lea	part3-1b(%ebp,%eax), %edx # where linkedHere is
+	mov	(%edx), %eax		# where it was linked
+	sub	$0x80000000, %eax	# less VirtBase
+	sub	%eax, %edx
+	mov	%edx, %edi		# EDI = how far we were moved, kept
+	lea	0x7000(%ebx), %edx	# high PD: the image's first GiB as linked
+	lea	0x83(%edi), %eax
+	mov	$512, %ecx
+4:	mov	%eax, (%edx)
+	add	$0x200000, %eax
+	add	$8, %edx
+	loop	4b
 	lea	gdt-1b(%ebp), %eax	# GDTR on the stack: limit, base
 	push	%eax
 	pushw	$gdtend-gdt-1
@@ -69,16 +92,16 @@ part2:
 	lret
 noram:	lea	text-1b(%ebp), %esi
 	mov	$0x3f8, %dx
-4:	lodsb
+5:	lodsb
 	test	%al, %al
-	je	5f
+	je	6f
 	out	%al, %dx
-	jmp	4b
-5:	mov	$103, %al		# shim.StatusBoot
+	jmp	5b
+6:	mov	$103, %al		# shim.StatusBoot
 	out	%al, $0xf4
 	cli
 	hlt
-	jmp	5b
+	jmp	6b
 text:	.asciz	"osv: too little memory: RAM ends inside the kernel image\n"
 	.balign 8
 gdt:	.quad	0
