@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -428,6 +429,8 @@ var serviceArgs = map[string]string{"memcached": "-p 11211 -U 11211 -m 64 -c 409
 type OSv struct {
 	*QEMU
 	Module string // the module's folder
+	// Images is a folder of ELFs that were built elsewhere; nothing is built then.
+	Images string
 	mu     sync.Mutex
 	built  map[string]bool // ELFs of this run
 }
@@ -438,22 +441,61 @@ func (k *OSv) Can(_ design.System, service string) error {
 	if !ok {
 		return fmt.Errorf("no appliance serves %s", service)
 	}
+	if k.Images != "" {
+		if _, err := os.Stat(k.elf(service, false)); err != nil {
+			return fmt.Errorf("no image serves %s: %w", service, err)
+		}
+		return nil
+	}
 	if src, err := filepath.Glob(filepath.Join(k.Module, dir, "*.go")); err != nil || len(src) == 0 {
 		return fmt.Errorf("no appliance serves %s: %s holds no program", service, dir)
 	}
 	return nil
 }
 
+// elf is the file of an appliance's image.
+func (k *OSv) elf(service string, symbols bool) string {
+	name, dir := "osv-"+service, k.Images
+	if symbols {
+		name += "-symbols"
+	}
+	if dir == "" {
+		dir = k.Cache
+	}
+	return filepath.Join(dir, name+".elf")
+}
+
+// Build makes the images of the plan's appliances and lists their files.
+func (k *OSv) Build(p design.Plan) ([]string, error) {
+	var out []string
+	for _, svc := range p.Services() {
+		for _, s := range p.Systems {
+			if s.Guest != "osv" || k.Can(s, svc) != nil {
+				continue
+			}
+			for _, symbols := range []bool{false, true} {
+				if symbols && len(p.Profiles) == 0 {
+					continue
+				}
+				elf, err := k.build(svc, symbols)
+				if err != nil {
+					return nil, err
+				}
+				if !slices.Contains(out, elf) {
+					out = append(out, elf)
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
 // build makes an appliance's ELF once a run, with its symbols or without.
 func (k *OSv) build(service string, symbols bool) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	name := "osv-" + service
-	if symbols {
-		name += "-symbols"
-	}
-	elf := filepath.Join(k.Cache, name+".elf")
-	if k.built[elf] {
+	elf := k.elf(service, symbols)
+	if k.built[elf] || k.Images != "" {
 		return elf, nil
 	}
 	k.log("building %s", appliances[service])

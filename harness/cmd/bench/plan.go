@@ -67,6 +67,7 @@ type kindFlags struct {
 	Accel  string `help:"Accelerator: auto (KVM where a guest really boots, else TCG), kvm or tcg." default:"auto" enum:"auto,kvm,tcg"`
 	Wire   string `help:"Wire: auto, tap, user (QEMU's own network, slow, needs no privilege), or vhost-user (rings served by this program; UDP only)." default:"auto" enum:"auto,tap,user,vhost-user"`
 	Module string `help:"Folder of the OSv module, for building appliances (default: found upwards from here)." type:"path" placeholder:"DIR"`
+	Images string `help:"Folder of appliances that were built elsewhere; nothing is built then." type:"path" placeholder:"DIR"`
 	Cache  string `help:"Folder of built images (default: osv/bench in the user's cache)." type:"path" placeholder:"DIR"`
 }
 
@@ -95,7 +96,7 @@ func (f kindFlags) kinds(log func(string)) (map[string]bench.Kind, *bench.QEMU, 
 	if module == "" {
 		module = findModule()
 	}
-	return map[string]bench.Kind{"local": bench.Local{}, "linux": &bench.Linux{QEMU: q}, "osv": &bench.OSv{QEMU: q, Module: module}}, q, nil
+	return map[string]bench.Kind{"local": bench.Local{}, "linux": &bench.Linux{QEMU: q}, "osv": &bench.OSv{QEMU: q, Module: module, Images: f.Images}}, q, nil
 }
 
 // findModule looks upwards for the module's root; "." where there is none.

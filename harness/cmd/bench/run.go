@@ -22,6 +22,8 @@ import (
 	"osv/harness/report"
 	"osv/harness/vm"
 	"osv/harness/wire"
+
+	"golang.org/x/sys/unix"
 )
 
 type runCmd struct {
@@ -29,6 +31,9 @@ type runCmd struct {
 	kindFlags
 	Out     string `help:"Results folder (default: results/TIME-NAME)." type:"path" placeholder:"DIR"`
 	Resume  string `help:"Go on with an interrupted run in this folder." type:"existingdir" placeholder:"DIR"`
+	Host    string `help:"Run it on this machine by ssh and bring the results back; the same command goes on with a run that was interrupted." placeholder:"USER@HOST"`
+	SSH     string `help:"The ssh program for --host, with its options." default:"ssh -o BatchMode=yes -o ServerAliveInterval=15" name:"ssh" placeholder:"COMMAND"`
+	Commit  string `hidden:"" help:"The commit that this program was built from."`
 	JSON    bool   `help:"Print the summary as JSON instead of a table."`
 	Verbose bool   `help:"A line for each step even on a terminal." short:"v"`
 }
@@ -40,6 +45,9 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 	plan, dir, err := c.prepare()
 	if err != nil {
 		return err
+	}
+	if c.Host != "" {
+		return c.away(ctx, std, plan, dir)
 	}
 	p := newProgress(std.err, c.Verbose)
 	kinds, q, err := c.kinds(p.note)
@@ -74,6 +82,11 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 		}
 	}
 	if usesQEMU {
+		// With a user namespace of our own a TAP needs no root, if the device may be
+		// opened.
+		if (c.Wire == "" || c.Wire == "auto" || c.Wire == "tap") && unix.Access("/dev/net/tun", unix.R_OK|unix.W_OK) == nil {
+			wire.Become()
+		}
 		if err := q.Open(ctx); err != nil {
 			return err
 		}
@@ -84,7 +97,9 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 	}
 	meta := report.Meta{Name: plan.Name, Started: now().UTC().Truncate(time.Second), Command: "bench " + strings.Join(c.commandLine(), " "),
 		Tool: runtime.Version(), Host: doctor.Facts(checks), Warnings: append(missing, doctor.Warnings(checks)...)}
-	meta.Commit, meta.Dirty = commit(ctx)
+	if meta.Commit, meta.Dirty = commit(ctx); c.Commit != "" {
+		meta.Commit, meta.Dirty = strings.CutSuffix(c.Commit, "+")
+	}
 	if c.Resume != "" {
 		old, err := journal.Read(filepath.Join(dir, bench.JournalFile))
 		if err != nil {
