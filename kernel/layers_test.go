@@ -67,7 +67,9 @@ var layers = []layer{
 	// Drivers, network and files: siblings.
 	{path: "kernel/drivers/virtio", sees: "kernel/hw kernel/hw/dma kernel/irq kernel/trace",
 		because: "the transport that virtio drivers share knows no device"},
-	{path: "kernel/drivers", apart: true, sees: "kernel/drivers/virtio kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/blk kernel/trace",
+	{path: "kernel/drivers/nic", sees: "kernel/irq",
+		because: "what drivers of network cards share above their registers knows no card"},
+	{path: "kernel/drivers", apart: true, sees: "kernel/drivers/virtio kernel/drivers/nic kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/blk kernel/trace",
 		because: "a driver turns a device into an interface, and knows nobody who uses it",
 		not: map[string]string{
 			"kernel/drivers": "one package per device; what two share is a package of its own in this list",
@@ -106,7 +108,7 @@ var layers = []layer{
 			"kernel/linux":   "siblings",
 			"kernel/hw/gate": "what the API tells of the machine, platform passes in, so that it runs hosted",
 		}},
-	{path: "kernel/platform", sees: "kernel/metal/boot kernel/hw/gate kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/blk kernel/drivers/virtio kernel/drivers " +
+	{path: "kernel/platform", sees: "kernel/metal/boot kernel/hw/gate kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/blk kernel/drivers/virtio kernel/drivers/nic kernel/drivers " +
 		"kernel/net kernel/net/wire kernel/net/clock kernel/net/seq kernel/vfs kernel/linux kernel/linux/abi kernel/rest kernel/trace kernel/imagefmt",
 		because: "the composition root is below the appliances and in no test",
 		not: map[string]string{
@@ -135,7 +137,7 @@ var layers = []layer{
 		because: "the image tool runs on the host; it shares the image format with the kernel and nothing else"},
 }
 
-const everyKernelLayer = "kernel/hw/gate kernel/hw/dma kernel/hw kernel/irq kernel/pkt kernel/blk kernel/drivers/virtio kernel/drivers " +
+const everyKernelLayer = "kernel/hw/gate kernel/hw/dma kernel/hw kernel/irq kernel/pkt kernel/blk kernel/drivers/virtio kernel/drivers/nic kernel/drivers " +
 	"kernel/net/wire kernel/net/clock kernel/net/seq kernel/net kernel/vfs kernel/linux/abi kernel/linux kernel/rest kernel/platform kernel/trace kernel/imagefmt"
 
 // In tests, a package may also import what these allow.

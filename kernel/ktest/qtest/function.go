@@ -16,7 +16,7 @@ type Function struct {
 
 // Function is the first function 0 on bus 0 that is what is wanted, with its BARs
 // placed, bus mastering on, and its interrupts: with vectors > 0 that many of
-// MSI-X, or one of MSI where it has no MSI-X; else its pin.
+// MSI-X, or one of MSI where it has no MSI-X or vectors is MSIOnly; else its pin.
 func (m *Machine) Function(vectors int, wanted func(vendor, device uint16, class uint32) bool) *Function {
 	m.t.Helper()
 	for slot := range 32 {
@@ -38,7 +38,7 @@ func (m *Machine) Function(vectors int, wanted func(vendor, device uint16, class
 			switch {
 			case vectors == 0:
 				f.Lines = []irq.Line{&m.pin}
-			case m.capability(dev, 0x11) != 0:
+			case vectors > 0 && m.capability(dev, 0x11) != 0:
 				f.Lines = m.enableMSIX(dev, bars, vectors)
 			default:
 				f.Lines = m.enableMSI(dev)
@@ -49,6 +49,9 @@ func (m *Machine) Function(vectors int, wanted func(vendor, device uint16, class
 	m.t.Fatal("no such function on bus 0")
 	return nil
 }
+
+// MSIOnly asks Function for the one message of MSI, although there is MSI-X.
+const MSIOnly = -1
 
 // capability is where dev has the capability id, 0 for nowhere.
 func (m *Machine) capability(dev int, id uint32) uint16 {
