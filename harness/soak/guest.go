@@ -129,11 +129,11 @@ func (g *guest) peer(port int) peer {
 	return peer{dial: g.wire.DialContext, addr: net.JoinHostPort(wire.GuestIP(0).Addr().String(), strconv.Itoa(port)), do: g.wire.Space.Do, lend: g.lend}
 }
 
-// lent is an address of the guest's network beside the host's own.
-var lent = netip.MustParsePrefix("10.77.0.250/24")
-
-// lend puts the address lent on the host's side.
-func (g *guest) lend() (from netip.Addr, takeAway func() error, err error) {
+// lend puts 10.77.0.(240+n) on the host's side, beside the host's own address.
+func (g *guest) lend(n int) (from netip.Addr, takeAway func() error, err error) {
+	a := wire.Host.Addr().As4()
+	a[3] = byte(240 + n)
+	lent := netip.PrefixFrom(netip.AddrFrom4(a), wire.Host.Bits())
 	change := func(f func(netlink.Link, *netlink.Addr) error) error {
 		return g.wire.Space.Do(func() error {
 			l, err := netlink.LinkByName(g.wire.NIC(0).IfName)

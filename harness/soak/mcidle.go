@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"osv/harness/load"
@@ -21,7 +20,8 @@ const (
 
 // mcIdle compares a cache with 64 connections, all active, to the same with 10,000
 // of which 1 % are active, and to 10,000 of which just as many are: interleaved on
-// one boot, in replies a second and guest instructions a reply.
+// one boot, in replies a second and guest instructions a reply. Instructions decide
+// where they can be counted.
 func mcIdle(ctx context.Context, r *Run) error {
 	g, err := r.boot(ctx, memcachedApp, "tcp:11211", bootOptions{mem: 1024, args: "-p 11211 -m 64 -c 12000", count: true})
 	if err != nil {
@@ -38,7 +38,13 @@ func mcIdle(ctx context.Context, r *Run) error {
 		if err := few.measure(ctx, r, g, p, fewConns, round == 0); err != nil {
 			return fmt.Errorf("%d connections: %w", fewConns, err)
 		}
-		crowd, err := openCrowd(ctx, p, idleConns-idleConns/activeShare, 0, netip.Addr{})
+		// An address for each round: our side of a connection that was closed in an
+		// orderly way keeps its port for a minute.
+		from, _, err := p.lend(round)
+		if err != nil {
+			return err
+		}
+		crowd, err := openCrowd(ctx, p, idleConns-idleConns/activeShare, 0, from)
 		if err != nil {
 			return err
 		}
@@ -46,7 +52,7 @@ func mcIdle(ctx context.Context, r *Run) error {
 			same.measure(ctx, r, g, p, fewConns, false),
 			active.measure(ctx, r, g, p, idleConns/activeShare, false))
 		dead := crowd.broken()
-		crowd.close(true)
+		crowd.close(false) // an RST that is lost is not sent again
 		if err != nil {
 			return fmt.Errorf("beside %d idle connections: %w", idleConns, err)
 		}
@@ -66,10 +72,11 @@ func mcIdle(ctx context.Context, r *Run) error {
 	}{{"64 of 10,000 active", same}, {"100 of 10,000 active", active}} {
 		rate, insns := ratio(s.rates, few.rates), ratio(s.insns, few.insns)
 		r.figure(s.name+": throughput against 64 of 64", rate, "")
-		if rate < 1-idleMost {
-			return fmt.Errorf("%s: %.2f of the throughput of 64 of 64 (median of %d rounds), %.2f is allowed", s.name, rate, idleRounds, 1-idleMost)
-		}
 		if g.counter == nil {
+			// Only time can tell, and others may use the machine.
+			if rate < 1-idleMost {
+				return fmt.Errorf("%s: %.2f of the throughput of 64 of 64 (median of %d rounds), %.2f is allowed", s.name, rate, idleRounds, 1-idleMost)
+			}
 			continue
 		}
 		r.figure(s.name+": instructions against 64 of 64", insns, "")

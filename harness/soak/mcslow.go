@@ -80,7 +80,7 @@ func slowCrowd(ctx context.Context, r *Run, p peer, cl *client, check *checker, 
 	var from netip.Addr
 	takeAway := func() error { return nil }
 	if vanish && p.lend != nil {
-		if from, takeAway, err = p.lend(); err != nil {
+		if from, takeAway, err = p.lend(0); err != nil {
 			return err
 		}
 	}

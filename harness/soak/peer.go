@@ -19,9 +19,9 @@ type peer struct {
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	addr string                   // of both TCP and UDP
 	do   func(func() error) error // runs on a thread where sockets reach addr
-	// lend gives an address to connect from, and what takes it away again, so that
-	// nothing answers for it any more; nil = not possible.
-	lend func() (from netip.Addr, takeAway func() error, err error)
+	// lend gives the n-th of 10 addresses to connect from, and what takes it away
+	// again, so that nothing answers for it any more; nil = not possible.
+	lend func(n int) (from netip.Addr, takeAway func() error, err error)
 	rss  func() (float64, error) // resident memory of the server; nil = not known
 }
 
