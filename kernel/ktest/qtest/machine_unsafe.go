@@ -81,7 +81,7 @@ func Start(t testing.TB, args ...string) *Machine {
 	if err := os.WriteFile(filepath.Join(dir, "bios"), bios(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	full := []string{"-accel", "tcg", "-bios", filepath.Join(dir, "bios"), "-qtest-log", "none", "-qtest", "unix:" + filepath.Join(dir, "q"), "-qmp", "unix:" + filepath.Join(dir, "qmp") + ",server=on,wait=off", 
+	full := []string{"-accel", "tcg", "-bios", filepath.Join(dir, "bios"), "-qtest-log", "none", "-qtest", "unix:" + filepath.Join(dir, "q"), "-qmp", "unix:" + filepath.Join(dir, "qmp") + ",server=on,wait=off",
 		"-display", "none", "-nodefaults", "-no-user-config",
 		"-m", strconv.Itoa(ramBytes >> 20),
 		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%d,mem-path=%s/ram,share=on", ramBytes, dir)}
