@@ -146,49 +146,64 @@ func quickItem(p unsafe.Pointer, k, v []byte, flags uint32) int {
 	start := p
 	put64(p, wordValue)
 	p = unsafe.Add(p, len("VALUE "))
-	src := unsafe.Pointer(unsafe.SliceData(k))
-	n := len(k)
-	if n < 8 {
-		copy(unsafe.Slice((*byte)(p), n), k)
-	} else {
-		// In words, the last of which may overlap the one before.
-		last := n - 8
-		for i := 0; i < last; i += 8 {
-			put64(unsafe.Add(p, i), load64(src, i))
-		}
-		put64(unsafe.Add(p, last), load64(src, last))
-	}
-	p = putSpaceNumber(unsafe.Add(p, n), flags)
+	move(p, unsafe.Pointer(unsafe.SliceData(k)), len(k))
+	p = putSpaceNumber(unsafe.Add(p, len(k)), flags)
 	p = putSpaceNumber(p, uint32(len(v)-2))
 	p = put16(p, wordCRLF)
-	copy(unsafe.Slice((*byte)(p), len(v)), v)
+	move(p, unsafe.Pointer(unsafe.SliceData(v)), len(v))
 	p = unsafe.Add(p, len(v))
 	put64(p, wordEnd)
 	return int(uintptr(p)-uintptr(start)) + len(rEnd)
 }
 
+// move copies n bytes. Keys and most values are short, so that a call of the general
+// copy costs more than the work.
+func move(dst, src unsafe.Pointer, n int) {
+	if n < 8 || n > 128 {
+		copy(unsafe.Slice((*byte)(dst), n), unsafe.Slice((*byte)(src), n))
+		return
+	}
+	// In words, the last of which may overlap the one before.
+	last := n - 8
+	for i := 0; i < last; i += 8 {
+		put64(unsafe.Add(dst, i), load64(src, i))
+	}
+	put64(unsafe.Add(dst, last), load64(src, last))
+}
+
 // putSpaceNumber writes a space and v in decimal to p, and returns where that
 // ends. Up to 6 bytes behind are written too.
 func putSpaceNumber(p unsafe.Pointer, v uint32) unsafe.Pointer {
-	if v < 10 {
-		return put16(p, ' '|uint16('0'+v)<<8)
+	if v < uint32(len(spaceNumbers)) {
+		w := spaceNumbers[v]
+		put64(p, w)
+		return unsafe.Add(p, w>>56)
 	}
-	if v >= 10000 {
-		return putLongNumber(p, v)
-	}
-	w := uint32(twoDigits[v/100]) | uint32(twoDigits[v%100])<<16
-	// Zeros in front go.
-	z := bits.TrailingZeros32(w&0x0f0f0f0f) & 0x18
-	put64(p, ' '|uint64(w>>z)<<8)
-	return unsafe.Add(p, 5-z>>3)
+	return putLongNumber(p, v)
 }
 
 //go:noinline
 func putLongNumber(p unsafe.Pointer, v uint32) unsafe.Pointer {
+	if v < 10000 {
+		put64(p, ' '|uint64(twoDigits[v/100])<<8|uint64(twoDigits[v%100])<<24)
+		return unsafe.Add(p, len(" 1234"))
+	}
 	const most = len(" 4294967295")
 	b := append(unsafe.Slice((*byte)(p), most)[:0], ' ')
 	return unsafe.Add(p, len(appendUint(b, uint64(v))))
 }
+
+// spaceNumbers are the numbers to 999 behind a space, little-endian, with their
+// length in the last byte.
+var spaceNumbers = func() (t [1000]uint64) {
+	for i := range t {
+		var b [8]byte
+		n := len(appendUint(append(b[:0], ' '), uint64(i)))
+		b[7] = byte(n)
+		t[i] = load64(unsafe.Pointer(&b), 0)
+	}
+	return t
+}()
 
 // twoDigits are the numbers to 99 in two digits, little-endian.
 var twoDigits = func() (t [100]uint16) {
