@@ -10,7 +10,11 @@
 // except the pool's free list, which is lock-free.
 package pkt
 
-import "osv/kernel/hw/dma"
+import (
+	"sync/atomic"
+
+	"osv/kernel/hw/dma"
+)
 
 // Flags says what is known, or wanted, of a frame's checksum and segmentation.
 type Flags uint8
@@ -58,6 +62,9 @@ type Buf struct {
 	pool *Pool
 	idx  uint32
 	next uint32 // free-list link, index+1
+
+	of   *Buf         // of a share: whose memory this is; see share.go
+	refs atomic.Int32 // shares that are out, of a buffer that has them
 }
 
 // Bytes returns the bytes in use.
@@ -117,12 +124,34 @@ func (b *Buf) Reset(headroom int) {
 	b.Queue, b.L3, b.L4, b.RxTime = 0, 0, 0, 0
 }
 
-// Put ends b and all pieces chained to it, giving each back to its pool.
+// Put ends b and all pieces chained to it, giving each back to its pool. Pieces of
+// one pool that follow each other cost one exchange of its list's head.
 func (b *Buf) Put() {
 	for b != nil {
-		n := b.Next
-		b.Next = nil
-		b.pool.put(b)
-		b = n
+		p, last, n := b.pool, b, 1
+		if p.sharing {
+			if b = b.putShared(); b == nil {
+				return
+			}
+			continue
+		}
+		for next := b.Next; next != nil && next.pool == p; next = next.Next {
+			last.linkTo(next)
+			last = next
+			n++
+		}
+		rest := last.Next
+		last.Next = nil
+		p.putChain(b, last, n)
+		b = rest
+	}
+}
+
+// linkTo links b, which leaves its packet, to next, both about to be free.
+func (b *Buf) linkTo(next *Buf) {
+	b.Next = nil
+	// Buffers that went round together come back in their old order.
+	if b.next != next.idx+1 {
+		atomic.StoreUint32(&b.next, next.idx+1)
 	}
 }

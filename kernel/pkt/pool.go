@@ -22,6 +22,9 @@ type Pool struct {
 
 	inUse atomic.Int64
 	empty atomic.Uint64 // Gets that found nothing
+
+	sharing bool  // its buffers are shared, or shares: Put has to look closer
+	shares  *Pool // where Share takes the Bufs from that it returns; nil where it may not
 }
 
 // NewPool makes n buffers of size bytes each from mem.
@@ -36,12 +39,21 @@ func NewPool(mem dma.Allocator, n, size int) (*Pool, error) {
 	p := &Pool{bufs: make([]Buf, n), mem: r, size: size}
 	for i := range p.bufs {
 		b := &p.bufs[i]
-		b.Mem, b.pool, b.idx = r.Slice(i*size, size), p, uint32(i)
+		b.Mem = r.Slice(i*size, size)
+	}
+	p.link()
+	return p, nil
+}
+
+// link makes the free list of all buffers.
+func (p *Pool) link() {
+	for i := range p.bufs {
+		b := &p.bufs[i]
+		b.pool, b.idx = p, uint32(i)
 		b.next = uint32(i) + 2 // the next buffer, as index+1
 	}
-	p.bufs[n-1].next = 0
+	p.bufs[len(p.bufs)-1].next = 0
 	p.free.Store(1)
-	return p, nil
 }
 
 // Get returns an empty packet with Headroom bytes of room, or nil when all are
@@ -101,6 +113,11 @@ func (p *Pool) GetBatch(dst []*Buf) int {
 func PutBatch(bufs []*Buf) {
 	for len(bufs) > 0 {
 		p := bufs[0].pool
+		if p.sharing {
+			bufs[0].Put()
+			bufs = bufs[1:]
+			continue
+		}
 		first, last, taken := bufs[0], bufs[0], 0
 		for _, b := range bufs {
 			if b.pool != p || b.Next != nil {
@@ -164,6 +181,9 @@ func (p *Pool) Empty() uint64 { return p.empty.Load() }
 func (p *Pool) Close(mem dma.Allocator) error {
 	if n := p.inUse.Load(); n != 0 {
 		return fmt.Errorf("pkt: pool closed with %d buffers in use", n)
+	}
+	if p.shares != nil {
+		p.shares.free.Store(0)
 	}
 	p.free.Store(0)
 	mem.Free(p.mem)

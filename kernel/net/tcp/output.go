@@ -271,17 +271,29 @@ func (c *Conn) transmit(start seq.Num, n int) (int, bool) {
 	}
 	// The buffers at hand may be too small for what was asked, and SACK blocks
 	// may leave less room in each segment.
+	off := start.Sub(c.sndBase)
+	attached := false
+	if n > c.cc.mss && c.path.GSOMax > 0 && octets > mss {
+		k := min(octets, c.attachable(off))
+		if k < octets {
+			k -= k % mss
+		}
+		if attached = k > mss && c.attach(b, off, k); attached {
+			fin = fin && k == octets
+			octets = k
+		}
+	}
 	room := b.Tailroom() + (max(c.path.Pieces, 1)-1)*len(b.Mem.Bytes)
 	if n <= c.cc.mss || c.path.GSOMax == 0 {
 		room = min(room, mss)
 	}
-	if octets > room {
+	if octets > room && !attached {
 		if octets = room; octets > mss {
 			octets -= octets % mss
 		}
 		fin = false
 	}
-	if octets > 0 && !c.fill(b, start.Sub(c.sndBase), octets) {
+	if octets > 0 && !attached && !c.fill(b, off, octets) {
 		return 0, false
 	}
 	if octets > mss {

@@ -82,7 +82,8 @@ func newSimHost(w *world, name, addr string, cfg Config, mtu int) *simHost {
 	if h.pool, err = pkt.NewPool(&testMem, 8192, 2048); err != nil {
 		panic(err)
 	}
-	if h.chunks, err = pkt.NewPool(&testMem, 2048, 4096); err != nil {
+	// The largest frames need more shares than there are: those are copied.
+	if h.chunks, err = pkt.NewSharedPool(&testMem, 2048, 4096, 12); err != nil {
 		panic(err)
 	}
 	cfg.Out, cfg.Chunks = h, h.chunks

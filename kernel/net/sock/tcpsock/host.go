@@ -93,7 +93,8 @@ func New(st tcp.Stack, cfg Config) (*Host, error) {
 	if cfg.Random == nil {
 		cfg.Random = rand.Uint64
 	}
-	pool, err := pkt.NewPool(cfg.Mem, cfg.Chunks, cfg.ChunkSize)
+	// Each frame under way shares some; where no more can be, octets are copied.
+	pool, err := pkt.NewSharedPool(cfg.Mem, cfg.Chunks, cfg.ChunkSize, min(cfg.Chunks, 2048))
 	if err != nil {
 		return nil, fmt.Errorf("tcp: send buffers: %w", err)
 	}
