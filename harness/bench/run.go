@@ -40,15 +40,16 @@ type Runner struct {
 	// CeilingTime is the length of a null server measurement; 0 = 1 s.
 	CeilingTime time.Duration
 
-	j     *journal.Journal
-	done  map[design.Window]bool
-	fact  map[factKey]bool
-	loads map[string]design.Workload
-	tries map[int]int               // attempts by boot index
-	total int                       // windows of the plan
-	again int                       // windows that were repeated because the host was busy
-	speed map[design.Cell]float64   // best seen, see hostSpeed
-	rates map[design.Cell][]float64 // see learn
+	j         *journal.Journal
+	done      map[design.Window]bool
+	fact      map[factKey]bool
+	loads     map[string]design.Workload
+	tries     map[int]int               // attempts by boot index
+	total     int                       // windows of the plan
+	preparing bool                      // images are being made
+	again     int                       // windows that were repeated because the host was busy
+	speed     map[design.Cell]float64   // best seen, see hostSpeed
+	rates     map[design.Cell][]float64 // see learn
 }
 
 type factKey struct {
@@ -64,6 +65,8 @@ type Event struct {
 	// Left and All are estimates of what is to come and of the whole run, by
 	// design.SeenCosts.
 	Left, All time.Duration
+	// Preparing marks the making of images, which no estimate is of.
+	Preparing bool
 	// Problem marks a failure that the run goes on after.
 	Problem bool
 }
@@ -210,13 +213,14 @@ func (r *Runner) event(text string, problem bool) {
 		}
 		return r.fact[factKey{w.Cell.System, "ram_floor", -1}]
 	}
-	r.Events(Event{Text: text, Problem: problem, Done: len(r.done), Total: r.total,
+	r.Events(Event{Text: text, Problem: problem, Preparing: r.preparing, Done: len(r.done), Total: r.total,
 		Left: r.Plan.Estimate(design.SeenCosts, done), All: r.Plan.Estimate(design.SeenCosts, nil)})
 }
 
 // prepare makes the images of what is still to be booted.
 func (r *Runner) prepare(ctx context.Context) error {
 	asked := map[string]bool{}
+	defer func() { r.preparing = false }()
 	for _, g := range r.Plan.Groups() {
 		for _, w := range r.Plan.Windows(g) {
 			key := w.Cell.System + "/" + g[0].Service
@@ -229,6 +233,7 @@ func (r *Runner) prepare(ctx context.Context) error {
 			if !ok {
 				continue
 			}
+			r.preparing = true
 			r.event("preparing "+sys.Title+" with "+g[0].Service, false)
 			if err := p.Prepare(ctx, sys, g[0].Service); err != nil {
 				return fmt.Errorf("bench: %s with %s: %w", sys.Title, g[0].Service, err)

@@ -69,7 +69,7 @@ func golden(t *testing.T, name, got string) {
 
 func TestHelp(t *testing.T) {
 	ctx := context.Background()
-	for _, cmd := range []string{"", "run", "report", "verify", "compare", "doctor", "guests", "workloads", "plan", "load", "publish"} {
+	for _, cmd := range []string{"", "run", "report", "verify", "compare", "doctor", "guests", "workloads", "plan", "load", "publish", "manifests"} {
 		args := strings.Fields(cmd + " --help")
 		code, out, errOut := call(ctx, args...)
 		if code != exitOK || errOut != "" {
@@ -105,6 +105,21 @@ func TestListings(t *testing.T) {
 	var g []guestLine
 	if code != exitOK || json.Unmarshal([]byte(out), &g) != nil || len(g) != 2 || g[0].Guest != "local" {
 		t.Errorf("%d %s", code, out)
+	}
+}
+
+func TestManifests(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "k")
+	code, out, errOut := call(context.Background(), "manifests", "--out", dir, "--registry", "r.example/x")
+	if code != exitOK || strings.Count(out, ".yaml\n") != 3 {
+		t.Errorf("status %d: %s %s", code, out, errOut)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "osv.yaml"))
+	if err != nil || !strings.Contains(string(b), "image: r.example/x/osv-memcached:latest") {
+		t.Errorf("%v %s", err, b)
+	}
+	if code, _, e := call(context.Background(), "manifests", "--out", dir, "--registry", "NO SUCH"); code != exitFailed || !strings.Contains(e, "no image reference") {
+		t.Errorf("status %d: %s", code, e)
 	}
 }
 

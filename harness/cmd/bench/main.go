@@ -58,6 +58,7 @@ type cli struct {
 	Plan      planCmd      `cmd:"" help:"Print a plan as YAML, to be changed and run with --config."`
 	Load      loadCmd      `cmd:"" help:"Load one server that is already running."`
 	Publish   publishCmd   `cmd:"" help:"Make a site of results folders."`
+	Manifests manifestsCmd `cmd:"" help:"Write the guests and a load job as KubeVirt manifests (not tried on a real cluster)."`
 }
 
 const description = `Compares a Linux guest with an OSv guest on the same hypervisor and leaves a report that can be checked and repeated.

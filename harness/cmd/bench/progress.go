@@ -50,7 +50,7 @@ func (p *progress) clear() {
 
 // event shows a step with the time that is left, as far as the past tells.
 func (p *progress) event(e bench.Event) {
-	if !p.started {
+	if !p.started && !e.Preparing {
 		p.started, p.first, p.left, p.began = true, e.Done, e.Left, now()
 	}
 	line := fmt.Sprintf("[%d/%d", e.Done, e.Total)
