@@ -17,6 +17,7 @@ var goldenSpecs = []struct {
 }{
 	{"defaults", Spec{}},
 	{"tcg", Spec{Accel: TCG}},
+	{"tcg on one thread", Spec{Accel: TCG, CPUs: 2, OneThread: true}},
 	{"kvm", Spec{Accel: KVM, CPUs: 4, MemMiB: 1024}},
 	{"boot", Spec{Accel: TCG, Kernel: "build/x.elf", Append: "--ip=eth0,10.0.0.2 a='b c'", Initrd: "i.cpio", RNG: true}},
 	{"no debug exit", Spec{Accel: TCG, NoDebugExit: true}},
