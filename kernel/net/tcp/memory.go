@@ -34,16 +34,18 @@ func (c *Conn) charge() {
 
 // memoryBound is how many octets of a window the host's memory allows: half of
 // what is left, since others take from it too; less where the peer's segments fill
-// less than half of their buffers.
+// less than half of their buffers. A connection that holds nothing is always
+// promised something, or its peer could never send again.
 func (c *Conn) memoryBound() int {
 	if c.cfg.Memory == nil {
 		return 1 << 30
 	}
 	left := max(0, c.cfg.Memory.left())
+	floor := memoryFloor - c.rcv.mem - c.ooo.mem
 	if n, mem := c.rcv.lateLen, c.rcv.lateMem; 2*n < mem {
-		return int(int64(left) * int64(n) / int64(mem))
+		return max(floor, int(int64(left)*int64(n)/int64(mem)))
 	}
-	return left / 2
+	return max(floor, left/2)
 }
 
 // memoryShort reports that buffers should not grow.

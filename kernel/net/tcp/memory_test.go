@@ -77,3 +77,29 @@ func TestSendMemoryShort(t *testing.T) {
 		t.Errorf("took %d with memory again", n)
 	}
 }
+
+// Small requests, of which each takes a buffer and is read at once, do not close
+// the window of a host with little memory.
+func TestSmallRequestsKeepTheWindowOpen(t *testing.T) {
+	m := NewMemory(128 << 10)
+	w := newWirePairWith(t, 0, func(c *Config) { c.Memory = m; c.RcvBuf = 64 << 10 })
+	defer w.close(t)
+	var buf [64]byte
+	for i := range 20_000 {
+		w.now += 1e5
+		for _, ends := range [][2]*Conn{{w.a, w.b}, {w.b, w.a}} {
+			from, to := ends[0], ends[1]
+			from.Send(w.now, buf[:16])
+			from.Flush(w.now)
+			w.settle()
+			if n, err := to.Recv(w.now, buf[:]); n != 16 || err != nil {
+				t.Fatalf("request %d: %d octets, %v; window %d", i, n, err, to.rcvAdv.Sub(to.rcvNxt))
+			}
+			to.Flush(w.now)
+			w.settle()
+		}
+	}
+	if wnd := w.b.rcvAdv.Sub(w.b.rcvNxt); wnd < w.b.rcvMSS {
+		t.Errorf("a window of %d octets is left", wnd)
+	}
+}
