@@ -37,10 +37,10 @@ var Formats = []Format{
 	{"gce", "-gce.tar.gz", "Google Compute Engine", func(s *Source, w io.Writer) error {
 		return s.with(GCEAlign, func(d *Disk) error { return d.WriteGCE(w) })
 	}},
-	{"vhd", ".vhd", "Azure (fixed VHD), Hyper-V generation 1", func(s *Source, w io.Writer) error {
+	{"vhd", ".vhd", "EC2 import, Azure upload (fixed size)", func(s *Source, w io.Writer) error {
 		return s.with(mib, func(d *Disk) error { return d.WriteVHDFixed(w) })
 	}},
-	{"vhd-dynamic", "-dynamic.vhd", "Hyper-V, EC2 import", func(s *Source, w io.Writer) error { return s.with(mib, func(d *Disk) error { return d.WriteVHD(w) }) }},
+	{"vhd-dynamic", "-dynamic.vhd", "EC2 import, Hyper-V (grows)", func(s *Source, w io.Writer) error { return s.with(mib, func(d *Disk) error { return d.WriteVHD(w) }) }},
 	{"raw", ".raw", "EC2 import, dd to a disk", func(s *Source, w io.Writer) error {
 		return s.with(mib, func(d *Disk) error { _, err := d.WriteTo(w); return err })
 	}},
