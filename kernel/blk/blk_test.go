@@ -164,6 +164,8 @@ func TestBeginRefuses(t *testing.T) {
 	l := blk.Limits{Driver: "x", BlockSize: 4096, MemAlign: 4, WriteCache: true, MaxDiscard: 8}
 	ro := l
 	ro.ReadOnly = true
+	low := l
+	low.MemBelow = 4096
 	noCache := l
 	noCache.WriteCache = false
 	for _, c := range []struct {
@@ -176,6 +178,7 @@ func TestBeginRefuses(t *testing.T) {
 		{&l, blk.Request{Op: blk.OpRead}, blk.ErrRange, "x: read of 0 sectors at sector 0: beyond the end of the device: nothing to do"},
 		{&l, blk.Request{Op: blk.OpRead, Mem: []dma.Region{{Bytes: one.Bytes[:512], Bus: 512}}}, blk.ErrAlign, "piece of 512 bytes"},
 		{&l, blk.Request{Op: blk.OpRead, Mem: []dma.Region{{Bytes: one.Bytes, Bus: 2}}}, blk.ErrAlign, "memory at 0x2"},
+		{&low, blk.Request{Op: blk.OpRead, Mem: []dma.Region{one}}, blk.ErrAlign, "wanted below 0x1000"},
 		{&l, blk.Request{Op: blk.OpRead, Sector: 1, Mem: []dma.Region{one}}, blk.ErrAlign, "blocks of 4096"},
 		{&l, blk.Request{Op: blk.OpRead, Sector: 80, Mem: []dma.Region{one}}, blk.ErrRange, "of 80 sectors"},
 		{&l, blk.Request{Op: blk.OpWrite, Sector: 1<<64 - 8, Mem: []dma.Region{one}}, blk.ErrRange, ""},

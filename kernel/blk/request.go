@@ -45,9 +45,10 @@ func (r *Request) Reset(at, left uint64) {
 
 // Limits are what a disk's requests are checked against.
 type Limits struct {
-	Driver         string // for Error
-	BlockSize      int    // bytes, a power of two of at least SectorSize
-	MemAlign       int    // bus addresses of Mem are multiples of it, a power of two; 0: any
+	Driver         string   // for Error
+	BlockSize      int      // bytes, a power of two of at least SectorSize
+	MemAlign       int      // bus addresses of Mem are multiples of it, a power of two; 0: any
+	MemBelow       dma.Addr // and Mem ends at or below it; 0: any
 	ReadOnly       bool
 	WriteCache     bool   // completed writes may be volatile: flush does something
 	MaxDiscard     uint64 // sectors of one command; 0: no discard
@@ -78,6 +79,9 @@ func (l *Limits) check(r *Request, sectors uint64) error {
 			}
 			if l.MemAlign > 0 && m.Bus&dma.Addr(l.MemAlign-1) != 0 {
 				return l.errorf(r, ErrAlign, "memory at %#x, wanted a multiple of %d", uint64(m.Bus), l.MemAlign)
+			}
+			if l.MemBelow > 0 && m.Bus+dma.Addr(len(m.Bytes)) > l.MemBelow {
+				return l.errorf(r, ErrAlign, "memory at %#x, wanted below %#x", uint64(m.Bus), uint64(l.MemBelow))
 			}
 			r.left += uint64(len(m.Bytes)) / SectorSize
 		}

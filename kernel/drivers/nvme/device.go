@@ -102,7 +102,7 @@ type Controller struct {
 
 	epoch   atomic.Uint32         // counts resets
 	stopped atomic.Pointer[error] // why nothing goes on any more
-	mu      sync.Mutex            // serialises start, reset and stop; guards all below
+	mu      blk.Turn              // serialises start, reset and stop; guards all below
 	resets  int                   // in a row, with nothing completed in between
 	stuck   error                 // the reset did not finish
 	closed  bool
@@ -114,7 +114,7 @@ type Controller struct {
 // line i for the I/O queue i; else a single one. They are the Controller's from
 // here on, and Close closes them. On error nothing is kept.
 func New(regs mmio.Space, mem dma.Allocator, lines []irq.Line, cfg Config) (*Controller, error) {
-	c := &Controller{regs: regs, mem: mem, cfg: cfg, lines: lines}
+	c := &Controller{regs: regs, mem: mem, cfg: cfg, lines: lines, mu: blk.NewTurn()}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
