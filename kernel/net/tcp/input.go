@@ -121,12 +121,7 @@ func (c *Conn) inputUnacceptable(s *Segment) bool {
 		c.ackNow = true
 		return true
 	}
-	if end := s.Seq.Add(s.n); c.sackOK && s.n > 0 && end.LessEq(c.rcvNxt) {
-		c.dsack = oooRange{start: s.Seq, end: end} // RFC 2883 §4
-	}
-	if s.n > 0 {
-		c.count.Duplicate++
-	}
+	c.noteOld(s)
 	if s.n > 0 && c.tsOK && c.rcvNxt.Sub(s.Seq.Add(s.n)) < c.rcvLimit {
 		// The peer has sent again what it did not see acknowledged, and measures by
 		// the echo (RFC 7323 §4.3, (2)).
@@ -158,10 +153,25 @@ func (c *Conn) paws(s *Segment) bool {
 		c.tsRecent, c.tsRecentT = s.Opt.TSVal, c.now
 		return true
 	}
+	// An original that the retransmission has overtaken ends here: the peer must
+	// hear that it sent again for nothing.
+	c.noteOld(s)
 	if s.n > 0 || c.challenge.take(c.now) {
 		c.sendAck()
 	}
 	return false
+}
+
+// noteOld makes the next ACK report the octets of s, which is not acceptable, if
+// they have come before (RFC 2883 §4).
+func (c *Conn) noteOld(s *Segment) {
+	if s.n == 0 {
+		return
+	}
+	c.count.Duplicate++
+	if end := s.Seq.Add(s.n); c.sackOK && end.LessEq(c.rcvNxt) {
+		c.dsack = oooRange{start: s.Seq, end: end}
+	}
 }
 
 // echoTimestamp is R3 of RFC 7323 §5.3: which timestamp the next ACK echoes.
