@@ -11,7 +11,7 @@ type Caps struct {
 	TSO4      bool // takes GSOTCPv4 frames
 	TSO6      bool
 	GSOMax    int  // largest GSO frame in bytes, headers included; 0 without TSO
-	LRO       bool // may hand up GSOTCPv4 frames larger than the MTU
+	LRO       bool // may hand up GSOTCPv4 or GSOTCPv6 frames larger than the MTU, to 64 KiB, in several pieces
 	TxScatter int  // pieces (Next) a frame may have on transmit; 1 = none
 }
 

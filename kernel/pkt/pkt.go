@@ -6,7 +6,8 @@
 // May not: know a protocol or a device. Start reading at Buf, then link.go.
 //
 // Ownership: a Buf has one owner at a time. Get and RxBatch give it to the
-// caller; TxBatch takes those it accepted; Put ends it. Nothing here locks
+// caller; TxBatch takes those it accepted; Put ends it. Parts of a Buf can be sent
+// while it stays with its owner: share.go. Nothing here locks
 // except the pool's free list, which is lock-free.
 package pkt
 
