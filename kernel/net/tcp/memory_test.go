@@ -84,7 +84,11 @@ func TestSmallRequestsKeepTheWindowOpen(t *testing.T) {
 	m := NewMemory(128 << 10)
 	w := newWirePairWith(t, 0, func(c *Config) { c.Memory = m; c.RcvBuf = 64 << 10 })
 	defer w.close(t)
-	var buf [64]byte
+	var buf [1448]byte
+	w.a.Send(w.now, buf[:]) // b has seen a full segment
+	w.a.Flush(w.now)
+	w.settle()
+	w.b.Recv(w.now, buf[:])
 	for i := range 20_000 {
 		w.now += 1e5
 		for _, ends := range [][2]*Conn{{w.a, w.b}, {w.b, w.a}} {
