@@ -17,7 +17,7 @@ type portMapper struct{ deviceMapper }
 
 func (portMapper) MapPorts(base uint16, size uint32) (mmio.Space, error) { return pio.New(base, size) }
 
-// scanPCI finds virtio functions. Configuration space is reached by ECAM where
+// scanPCI finds all functions. Configuration space is reached by ECAM where
 // ACPI tells where it is, else by the ports that every PC has.
 func (s *System) scanPCI() []found {
 	cfg, roots, err := s.pciConfig()
@@ -33,6 +33,7 @@ func (s *System) scanPCI() []found {
 	for _, d := range res.Devices {
 		id, transitional, ok := virtio.PCIDeviceID(d.VendorID, d.DeviceID, d.SubsystemID)
 		if !ok {
+			out = append(out, found{pci: d, where: "pci " + d.Addr.String()})
 			continue
 		}
 		out = append(out, found{id: id, where: "pci " + d.Addr.String(), open: func(n int) (virtio.Transport, []irq.Line, error) {
@@ -128,8 +129,8 @@ func virtioWindows(d *pci.Device, caps virtio.PCICaps) (w virtio.PCIWindows, err
 	return w, err
 }
 
-// pciLines gives up to n message interrupts, line i+1 on processor i, or the one
-// pin.
+// pciLines gives up to n message interrupts, line i+1 on processor i, the one
+// message of a function with MSI only, or the one pin. msix says which.
 func (s *System) pciLines(d *pci.Device, n int) (lines []irq.Line, msix bool, err error) {
 	x, err := d.MSIX(deviceMapper{})
 	switch {
@@ -146,8 +147,17 @@ func (s *System) pciLines(d *pci.Device, n int) (lines []irq.Line, msix bool, er
 	case err != nil && !errors.Is(err, pci.ErrNoMSIX):
 		log.Warnf("pci %v: %v; its pin is used", d.Addr, err)
 	}
+	if m, err := d.MSI(); err == nil {
+		l, msg, err := s.irqs.message(0)
+		if err != nil {
+			return nil, false, err
+		}
+		return []irq.Line{l}, false, m.Enable(msg, 1)
+	} else if !errors.Is(err, pci.ErrNoMSI) {
+		log.Warnf("pci %v: %v; its pin is used", d.Addr, err)
+	}
 	if d.IntPin == 0 {
-		return nil, false, errors.New("no interrupt: neither MSI-X nor a pin")
+		return nil, false, errors.New("no interrupt: neither a message nor a pin")
 	}
 	d.SetINTx(true)
 	l, err := s.irqs.pci(d.IntLine)

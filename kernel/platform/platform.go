@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"osv/kernel/drivers/virtioblk"
+	"osv/kernel/blk"
 	"osv/kernel/hw/acpi"
 	"osv/kernel/hw/dma"
 	"osv/kernel/hw/gate"
@@ -32,11 +32,11 @@ const (
 // System is the booted machine.
 type System struct {
 	Options Options
-	Memory  dma.Allocator       // device-visible memory
-	ACPI    *acpi.Tables        // nil where the machine has none
-	Links   []pkt.Link          // network cards, in the order found: eth0, eth1, …
-	Disks   []*virtioblk.Device // in the order found: blk0, blk1, …
-	Random  int                 // devices that seed the generator
+	Memory  dma.Allocator // device-visible memory
+	ACPI    *acpi.Tables  // nil where the machine has none
+	Links   []pkt.Link    // network cards, in the order found: eth0, eth1, …
+	Disks   []blk.Disk    // in the order found: blk0, blk1, …
+	Random  int           // devices that seed the generator
 
 	balance *reclaim.Balance
 	watch   sync.Once // over the Go heap
@@ -122,7 +122,7 @@ func (s *System) boot() error {
 	if err := s.prepareIRQs(); err != nil { // IOAPICs
 		return err
 	}
-	bus := s.findVirtio() // PCI functions, MMIO slots
+	bus := s.findDevices() // PCI functions, MMIO slots
 	trace.Stage("device scan")
 	s.attachRandom(bus) // seeds the generator first of all
 	s.attachDisks(bus)

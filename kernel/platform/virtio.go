@@ -5,26 +5,29 @@ import (
 	"fmt"
 
 	"osv/kernel/drivers/virtio"
-	"osv/kernel/drivers/virtioblk"
 	"osv/kernel/drivers/virtionet"
 	"osv/kernel/drivers/virtiorng"
 	"osv/kernel/hw/gate"
+	"osv/kernel/hw/pci"
 	"osv/kernel/irq"
 	"osv/kernel/pkt"
 )
 
-// found is a virtio device before a driver takes it.
+// found is a device before a driver takes it: a virtio device, or a PCI function
+// that is none.
 type found struct {
-	id    virtio.DeviceID
-	where string // for messages: "pci 00:03.0", "mmio 0xfeb00e00"
+	id    virtio.DeviceID // 0: not virtio
+	pci   *pci.Device     // nil: virtio
+	where string          // for messages: "pci 00:03.0", "mmio 0xfeb00e00"
 	// open gives the driver's way in: the transport and up to n interrupt lines,
-	// one where the device has a single interrupt. It is called once.
+	// one where the device has a single interrupt. It is called once. Nil: not
+	// virtio.
 	open func(n int) (virtio.Transport, []irq.Line, error)
 }
 
-// findVirtio lists the machine's virtio devices in a stable order: PCI functions
-// by address, then MMIO slots by address.
-func (s *System) findVirtio() []found {
+// findDevices lists the machine's devices in a stable order: PCI functions by
+// address, then virtio's MMIO slots by address.
+func (s *System) findDevices() []found {
 	var out []found
 	if !s.Options.NoPCI {
 		out = append(out, s.scanPCI()...)
@@ -67,26 +70,6 @@ func (s *System) seedFrom(f found) error {
 	clear(seed)
 	s.Random++
 	return nil
-}
-
-// attachDisks makes a driver of each block device: blk0, blk1, … in scan order.
-func (s *System) attachDisks(bus []found) {
-	for _, f := range bus {
-		if f.id != virtio.IDBlock {
-			continue
-		}
-		t, lines, err := f.open(1 + gate.CPUs())
-		if err == nil {
-			var d *virtioblk.Device
-			d, err = virtioblk.New(t, s.Memory, lines, virtioblk.Config{Name: fmt.Sprintf("blk%d", len(s.Disks))})
-			if err == nil {
-				s.Disks = append(s.Disks, d)
-				log.Infof("%s: %s, %d MiB, %d queues", d.Name(), f.where, d.Size()>>20, d.Queues())
-				continue
-			}
-		}
-		log.Warnf("%s: %v", f.where, err)
-	}
 }
 
 // netBuffers are the buffers of each queue pair of a network card.

@@ -1,7 +1,8 @@
-// Command blk reads and writes a virtio disk at random, 4 KiB to 1 MiB a
-// request, 64 requests at a time, 1 GiB in total, and compares each byte read
-// with a model. Errors that the host injects must surface as errors, and nothing
-// that was acknowledged may differ.
+// Command blk reads and writes the last disk at random, 4 KiB to 1 MiB a request,
+// 64 requests at a time, and compares each byte read with a model. Errors that the
+// host injects must surface as errors, and nothing that was acknowledged may
+// differ. Arguments: "errors" where errors are injected; "total=MIB" for how much
+// is moved, 1024 if not said.
 //
 //boot:want ^blk: ok
 //boot:timeout 180s
@@ -13,6 +14,26 @@
 //boot:want ^blk: [1-9]\d* errors
 //boot:machine q35,microvm
 //boot:cpus 1,2
+//boot:test nvme
+//boot:disk 64M,bus=nvme
+//boot:machine q35,pc
+//boot:cpus 1,2
+//boot:test nvme-eio
+//boot:disk 64M,bus=nvme,eio=write_aio@8192,eio=read_aio@20480
+//boot:append errors total=512
+//boot:want ^blk: [1-9]\d* errors
+//boot:machine q35,pc
+//boot:cpus 1,2
+//boot:test ahci
+//boot:disk 64M,bus=ahci
+//boot:machine q35,pc
+//boot:cpus 1,2
+//boot:test ahci-eio
+//boot:disk 64M,bus=ahci,eio=write_aio@8192,eio=read_aio@20480
+//boot:append errors total=512
+//boot:want ^blk: [1-9]\d* errors
+//boot:machine q35,pc
+//boot:cpus 1,2
 package main
 
 import (
@@ -22,9 +43,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
-	"osv/kernel/drivers/virtioblk"
+	"osv/kernel/blk"
 	"osv/kernel/platform"
 )
 
@@ -32,7 +55,6 @@ const (
 	block    = 4096
 	maxBytes = 1 << 20
 	depth    = 64
-	total    = 1 << 30
 )
 
 // model is what the disk must hold: for each block the generation written last,
@@ -46,8 +68,8 @@ type model struct {
 	unknown []bool
 }
 
-func fill(b []byte, blk int, gen uint32) {
-	x := uint64(blk)<<32 | uint64(gen)
+func fill(b []byte, n int, gen uint32) {
+	x := uint64(n)<<32 | uint64(gen)
 	for i := 0; i < len(b); i += 8 {
 		x = x*6364136223846793005 + 1442695040888963407
 		binary.LittleEndian.PutUint64(b[i:], x)
@@ -85,6 +107,7 @@ func (m *model) release(first, n int) {
 type tally struct {
 	mu            sync.Mutex
 	bytes, failed int
+	total         int // bytes wanted
 }
 
 func (t *tally) add(n int, failed bool) (done bool) {
@@ -94,12 +117,23 @@ func (t *tally) add(n int, failed bool) (done bool) {
 	if failed {
 		t.failed++
 	}
-	return t.bytes >= total
+	return t.bytes >= t.total
 }
 
 func main() {
 	s := platform.Start()
-	injected := len(os.Args) > 1 && os.Args[1] == "errors"
+	injected, t := false, tally{total: 1 << 30}
+	for _, a := range os.Args[1:] {
+		if mib, ok := strings.CutPrefix(a, "total="); ok {
+			n, err := strconv.Atoi(mib)
+			if err != nil || n < 1 {
+				fmt.Println("blk: bad argument", a)
+				os.Exit(1)
+			}
+			t.total = n << 20
+		}
+		injected = injected || a == "errors"
+	}
 	if len(s.Disks) == 0 {
 		fmt.Println("blk: no disk")
 		os.Exit(1)
@@ -108,8 +142,8 @@ func main() {
 	blocks := int(d.Size() / block)
 	m := &model{gen: make([]uint32, blocks), busy: make([]bool, blocks), unknown: make([]bool, blocks)}
 	seed := rand.Uint64()
-	fmt.Printf("blk: %d MiB, %d queues, depth %d, seed %#x\n", d.Size()>>20, d.Queues(), depth, seed)
-	var t tally
+	id, _ := d.ID()
+	fmt.Printf("blk: %s %q, %d MiB, blocks of %d bytes, depth %d, seed %#x\n", d.Name(), id, d.Size()>>20, d.BlockSize(), depth, seed)
 	var wg sync.WaitGroup
 	for w := range depth {
 		wg.Go(func() {
@@ -151,11 +185,11 @@ func main() {
 
 // expected says whether err is what an injected EIO looks like.
 func expected(err error, injected bool) bool {
-	var e *virtioblk.Error
-	return injected && errors.As(err, &e) && errors.Is(err, virtioblk.ErrIO)
+	var e *blk.Error
+	return injected && errors.As(err, &e) && errors.Is(err, blk.ErrIO)
 }
 
-func (m *model) write(d *virtioblk.Device, buf []byte, first, n int) error {
+func (m *model) write(d blk.Disk, buf []byte, first, n int) error {
 	for i := range n {
 		fill(buf[i*block:(i+1)*block], first+i, m.gen[first+i]+1)
 	}
@@ -167,7 +201,7 @@ func (m *model) write(d *virtioblk.Device, buf []byte, first, n int) error {
 	return err
 }
 
-func (m *model) read(d *virtioblk.Device, buf, want []byte, first, n int) error {
+func (m *model) read(d blk.Disk, buf, want []byte, first, n int) error {
 	_, err := d.ReadAt(buf[:n*block], int64(first)*block)
 	if err != nil {
 		return err
