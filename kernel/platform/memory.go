@@ -37,8 +37,11 @@ func (s *System) AddShrinker(sh reclaim.Shrinker) {
 // Reclaimed tells what the sharing of memory has done so far.
 func (s *System) Reclaimed() reclaim.Stats { return s.balance.Stats() }
 
-// tcpChunks is how many send buffers of 4 KiB all TCP connections share in a guest
-// with total bytes of RAM: up to a sixteenth of it.
-func tcpChunks(total int) int { return min(max(total/16/tcpChunk, 256), 4096) }
+// tcpChunks is how many send buffers all TCP connections share in a guest with
+// total bytes of RAM: up to a sixteenth of it, 1 MiB at least and 16 at most.
+func tcpChunks(total int) int { return min(max(total/16, 1<<20), 16<<20) / tcpChunk }
 
-const tcpChunk = 4096
+// tcpChunk is the size of one, which is also the least that a connection with
+// octets to send holds. Large frames are sent out of them: with 8 KiB in 9 pieces,
+// where 4 KiB take 17.
+const tcpChunk = 8192
