@@ -9,6 +9,7 @@ import (
 
 	"osv/appliances/memcached/proto"
 	"osv/kernel/net/sock/tcpsock"
+	"osv/kernel/net/tcp"
 	"osv/kernel/net/udp"
 )
 
@@ -91,7 +92,7 @@ func (s *Server) batchTCP(host string, port int) error {
 	if err != nil {
 		return err
 	}
-	l, err := s.host.TCP().Listen(addr, tcpsock.ListenConfig{Backlog: s.opt.Backlog})
+	l, err := s.host.TCP().Listen(addr, tcpsock.ListenConfig{Backlog: s.opt.Backlog, Options: tcp.Options{Keepalive: true}})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"osv/appliances/memcached/proto"
 	"osv/kernel/net/sock/tcpsock"
 	"osv/kernel/net/stack"
+	"osv/kernel/net/tcp"
 	"osv/kernel/pkt"
 )
 
@@ -127,7 +128,7 @@ func (s *Server) channelTCP(host string, port int) error {
 	if err != nil {
 		return err
 	}
-	l, err := s.host.TCP().Serve(addr, tcpsock.ListenConfig{Backlog: s.opt.Backlog}, s.openFlow)
+	l, err := s.host.TCP().Serve(addr, tcpsock.ListenConfig{Backlog: s.opt.Backlog, Options: tcp.Options{Keepalive: true}}, s.openFlow)
 	if err != nil {
 		return err
 	}

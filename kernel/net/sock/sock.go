@@ -27,6 +27,7 @@ import (
 	"osv/kernel/net/dns"
 	"osv/kernel/net/sock/tcpsock"
 	"osv/kernel/net/stack"
+	"osv/kernel/net/tcp"
 	"osv/kernel/net/tcpstack"
 	"osv/kernel/net/udp"
 )
@@ -158,6 +159,11 @@ func opErr(op, network string, err error) error {
 	return &net.OpError{Op: op, Net: network, Err: err}
 }
 
+// keepalive is what package net sets for each connection unless told otherwise.
+// RFC 9293 §3.8.4 wants it off where the application has not asked (MUST-25); who
+// programs to package net's documentation has.
+var keepalive = tcp.Options{Keepalive: true, KeepIdle: 15 * time.Second, KeepInterval: 15 * time.Second, KeepCount: 9}
+
 // Listen waits for TCP connections. network is "tcp", "tcp4" or "tcp6", address
 // "host:port" with a literal address or none; port 0 lets the stack choose.
 func (n *Net) Listen(network, address string) (net.Listener, error) {
@@ -172,7 +178,7 @@ func (n *Net) Listen(network, address string) (net.Listener, error) {
 	if err != nil {
 		return nil, opErr("listen", network, err)
 	}
-	l, err := n.tcp.Listen(netip.AddrPortFrom(a, port), tcpsock.ListenConfig{OneKind: only})
+	l, err := n.tcp.Listen(netip.AddrPortFrom(a, port), tcpsock.ListenConfig{OneKind: only, Options: keepalive})
 	if err != nil {
 		return nil, err // not l: a nil *Listener is not a nil net.Listener
 	}
@@ -260,5 +266,6 @@ func (n *Net) dialTCP(ctx context.Context, remote netip.AddrPort, more bool) (ne
 	if err != nil {
 		return nil, err
 	}
+	_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepalive.KeepIdle, Interval: keepalive.KeepInterval, Count: keepalive.KeepCount})
 	return c, nil
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,12 @@ import (
 // pair runs f in a bubble of fake time with the sockets of two hosts, 10.0.0.1
 // and 10.0.0.2, and checks that nothing is left afterwards.
 func pair(t *testing.T, cfg simnet.Config, f func(t *testing.T, a, b *Net)) {
+	t.Helper()
+	pairOn(t, cfg, func(t *testing.T, _ *simnet.Net, a, b *Net) { f(t, a, b) })
+}
+
+// pairOn is pair, with the wire.
+func pairOn(t *testing.T, cfg simnet.Config, f func(t *testing.T, sim *simnet.Net, a, b *Net)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		sim, err := simnet.New(cfg)
@@ -46,7 +53,7 @@ func pair(t *testing.T, cfg simnet.Config, f func(t *testing.T, a, b *Net)) {
 			}
 			ns = append(ns, n)
 		}
-		f(t, ns[0], ns[1])
+		f(t, sim, ns[0], ns[1])
 		for _, n := range ns {
 			if err := n.Close(); err != nil {
 				t.Error(err)
@@ -94,6 +101,47 @@ func TestHTTP(t *testing.T) {
 		tr.CloseIdleConnections()
 		srv.Close()
 	})
+}
+
+// As in package net, a peer that has vanished is noticed by either end, after nine
+// probes 15 s apart that begin 15 s after the last segment.
+func TestVanishedPeerIsNoticed(t *testing.T) {
+	for _, gone := range []string{"client", "server"} {
+		t.Run(gone, func(t *testing.T) {
+			pairOn(t, simnet.Config{}, func(t *testing.T, sim *simnet.Net, a, b *Net) {
+				l, err := b.Listen("tcp", ":80")
+				if err != nil {
+					t.Fatal(err)
+				}
+				client, err := a.Dial("tcp", "10.0.0.2:80")
+				if err != nil {
+					t.Fatal(err)
+				}
+				server, err := l.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := client
+				if gone == "client" {
+					c = server
+				}
+				for _, l := range sim.Links {
+					l.SetUp(false)
+				}
+				from := time.Now()
+				_, err = c.Read(make([]byte, 1))
+				if d := time.Since(from); !errors.Is(err, syscall.ETIMEDOUT) || d < 140*time.Second || d > 160*time.Second {
+					t.Errorf("after %v: %v", d, err)
+				}
+				for _, l := range sim.Links {
+					l.SetUp(true)
+				}
+				client.Close()
+				server.Close()
+				l.Close()
+			})
+		})
+	}
 }
 
 func TestUDPAndErrors(t *testing.T) {

@@ -10,9 +10,8 @@ import (
 // that come in order, acknowledge all that was out, and are answered by one that
 // goes out alone. For these most of RFC 9293 §3.10.7.4 decides nothing, and this
 // file leaves it out. It changes nothing else: TestQuickUnseen compares what is
-// sent, octet by octet, with and without it.
-//
-// Packet path: as input.go and output.go. May not: do what they would not do.
+// sent, octet by octet, with and without it. It stands where input.go and
+// output.go stand in a packet's path, and may not do what they may not.
 
 // plain are the options of a usual segment.
 func (c *Conn) plain() wire.TCPOpt {

@@ -63,7 +63,7 @@ func (w *TimeWait) Input(now int64, s *Segment) Verdict {
 		}
 	}
 	if ts && int32(s.Opt.TSVal-w.tsRecent) < 0 && !s.has(wire.TCPRst) {
-		return w.answer(now)
+		return w.Challenge(now)
 	}
 	n := s.seqLen()
 	in := s.Seq.In(w.rcvNxt, max(w.wnd, 1)) || s.Seq.Less(w.rcvNxt) && w.rcvNxt.Less(s.Seq.Add(n))
@@ -74,14 +74,15 @@ func (w *TimeWait) Input(now int64, s *Segment) Verdict {
 		return TimeWaitDrop
 	case !in && s.has(wire.TCPFin) && s.Seq.Add(n) == w.rcvNxt:
 		w.Expire = now + w.span // our ACK of it was lost
-		return w.answer(now)
+		return w.Challenge(now)
 	case in && n == 0 && !s.has(wire.TCPRst), in && s.Flags&(wire.TCPAck|wire.TCPSyn|wire.TCPRst) == 0:
 		return TimeWaitDrop
 	}
-	return w.answer(now)
+	return w.Challenge(now)
 }
 
-func (w *TimeWait) answer(now int64) Verdict {
+// Challenge is TimeWaitAck, unless there were too many of late.
+func (w *TimeWait) Challenge(now int64) Verdict {
 	if w.challenge.take(now) {
 		return TimeWaitAck
 	}

@@ -1,7 +1,9 @@
 package tcpsock
 
 import (
+	"errors"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,4 +52,42 @@ func flowTimeWaitReuse(t *testing.T, local netip.AddrPort) {
 	if n := w.host[1].Stats.TimeWaitReused.Load(); n != 2 {
 		t.Errorf("%d reused, want 2", n)
 	}
+}
+
+// A SYN for a tuple in TIME-WAIT, on a port where nobody listens any more, is
+// challenged; that ends the wait, and the SYN that is sent again is refused.
+func TestTimeWaitWithoutListener(t *testing.T) {
+	w := newWorld(t, worldConfig{manual: true})
+	h := &probe{data: func(f *Flow, p []byte) int { f.Close(); return len(p) }}
+	l, err := w.host[1].Serve(addr(1, 7), ListenConfig{}, func(*Flow) Handler { return h })
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, path, _ := w.host[0].stack.Route(netip.Addr{}, hostAddr[1])
+	open := func() *Conn {
+		c, err := w.host[0].open(tcp.Tuple{Local: addr(0, 5000), Remote: addr(1, 7)}, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.advance(10 * time.Millisecond)
+		return c
+	}
+	c := open()
+	c.TryWrite([]byte("x"))
+	w.advance(10 * time.Millisecond)
+	c.Close()
+	w.advance(20 * time.Millisecond)
+	l.Close()
+	if n := w.host[1].TimeWaits(); n != 1 {
+		t.Fatalf("%d in TIME-WAIT", n)
+	}
+	c = open()
+	if n := w.host[1].TimeWaits(); n != 0 {
+		t.Errorf("%d in TIME-WAIT after a SYN", n)
+	}
+	w.advance(3 * time.Second)
+	if _, err := c.TryWrite([]byte("x")); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("wrote: %v, want %v", err, syscall.ECONNREFUSED)
+	}
+	c.Close()
 }

@@ -148,6 +148,14 @@ func (e *waiting) Segment(tu *tcp.Tuple, b *pkt.Buf) {
 	now := t.h.clock.Now()
 	expire := e.w.Expire
 	v := e.w.Input(now, &s)
+	var l *Listener
+	if v == tcp.TimeWaitOpen {
+		if l = t.h.listenerFor(tu.Local); l == nil {
+			// The peer's RST in answer to the ACK ends the wait, and its next SYN is
+			// refused (RFC 5961 §4.2).
+			v = e.w.Challenge(now)
+		}
+	}
 	if e.w.Expire != expire {
 		t.unlink(e)
 		t.link(e)
@@ -161,13 +169,11 @@ func (e *waiting) Segment(tu *tcp.Tuple, b *pkt.Buf) {
 	case tcp.TimeWaitEnd:
 		t.end(e)
 	case tcp.TimeWaitOpen:
-		if l := t.h.listenerFor(tu.Local); l != nil {
-			t.end(e)
-			t.h.Stats.TimeWaitReused.Add(1)
-			t.mu.Unlock()
-			l.reopen(tu, &s, e.w.LastSeq())
-			return
-		}
+		t.end(e)
+		t.h.Stats.TimeWaitReused.Add(1)
+		t.mu.Unlock()
+		l.reopen(tu, &s, e.w.LastSeq())
+		return
 	}
 	t.mu.Unlock()
 	s.Drop()
