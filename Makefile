@@ -11,8 +11,10 @@ NET  ?=
 OUT  ?= build/$(notdir $(patsubst %/,%,$(APP))).elf
 RUN  ?=
 COUNT ?= 1
+DURATION ?=
+PLAN ?=
 FUZZTIME ?= 10s
-DEBS := qemu-system-x86 qemu-utils seabios ipxe-qemu gcc libc6-dev binutils iproute2 iperf3 iperf memcached libmemcached-tools cpio xz-utils e2fsprogs curl wrk
+DEBS := qemu-system-x86 qemu-utils seabios ipxe-qemu gcc libc6-dev binutils iproute2 iperf3 iperf memcached libmemcached-tools cpio xz-utils e2fsprogs curl wrk iputils-ping
 
 # Packages with test code: all but the programs that only boot.
 PKGS = $(shell go list ./... | grep -v /ktest/progs/)
@@ -77,9 +79,25 @@ run: build ## boot APP in QEMU (prints the QEMU line first)
 debug: build ## boot APP stopped, waiting for GDB; prints the gdb command
 	@go run ./harness/cmd/osvrun --gdb --cpus $(CPUS) --mem $(MEM) --machine $(MACHINE) $(if $(NET),--net $(NET)) --append '$(APPEND)' $(OUT)
 
+.PHONY: soak
+soak: go deps ## real clients, floods, garbage and power cuts against booted guests (RUN=, DURATION=10m)
+	go run ./harness/cmd/soak $(if $(RUN),--run '$(RUN)') $(if $(DURATION),--duration $(DURATION))
+
+.PHONY: soak-short
+soak-short: go deps ## the same in two to three minutes
+	go run ./harness/cmd/soak --short
+
+.PHONY: test-gvisor
+test-gvisor: go ## our TCP and gVisor's over bad wires of 1000 seeds (a module of its own; SHORT=1 for a few)
+	cd kernel/ktest/gvisor && go test -race -parallel 8 $(if $(SHORT),-short) .
+
 .PHONY: bench
-bench: go deps ## Linux guest against OSv guest: the main job; ends with a table and a report under results/
-	go run ./harness/cmd/bench run
+bench: go deps ## Linux guest against OSv guest: the main job; ends with a table and a report under results/ (PLAN=)
+	go run ./harness/cmd/bench run $(if $(PLAN),--plan $(PLAN))
+
+.PHONY: iperf-bench
+iperf-bench: go deps ## bulk TCP both ways, OSv against iperf3 in the Linux guest
+	go run ./harness/cmd/bench run --plan iperf
 
 .PHONY: net-bench
 net-bench: go ## ns per packet of the hot paths of the stack, in benchstat's format
