@@ -53,11 +53,13 @@ func (r row) name() string {
 }
 
 var (
-	virtioBlk  = []string{"-device", "virtio-blk-pci,drive=d0"}
-	ahci       = []string{"-device", "ich9-ahci,id=sata", "-device", "ide-hd,bus=sata.0,drive=d0"}
-	pvscsi     = []string{"-device", "pvscsi,id=scsi", "-device", "scsi-hd,bus=scsi.0,drive=d0"}
-	virtioSCSI = []string{"-device", "virtio-scsi-pci,id=scsi", "-device", "scsi-hd,bus=scsi.0,drive=d0"}
-	nvme       = []string{"-device", "nvme,drive=d0,serial=osv"}
+	virtioBlk = []string{"-device", "virtio-blk-pci,drive=d0"}
+	ahci      = []string{"-device", "ich9-ahci,id=sata", "-device", "ide-hd,bus=sata.0,drive=d0"}
+	pvscsi    = []string{"-device", "pvscsi,id=scsi", "-device", "scsi-hd,bus=scsi.0,drive=d0"}
+	// Debian's OVMF has no PVSCSI driver: it boots from AHCI, with a PVSCSI disk beside.
+	ahciAndPVSCSI = append([]string{"-device", "pvscsi,id=scsi", "-drive", "if=none,id=d1,driver=null-co,size=64M,read-zeroes=on", "-device", "scsi-hd,bus=scsi.0,drive=d1"}, ahci...)
+	virtioSCSI    = []string{"-device", "virtio-scsi-pci,id=scsi", "-device", "scsi-hd,bus=scsi.0,drive=d0"}
+	nvme          = []string{"-device", "nvme,drive=d0,serial=osv"}
 )
 
 const (
@@ -86,9 +88,9 @@ var matrix = []row{
 	{format: "virtualbox", machine: vm.Q35, uefi: true, disk: ahci, nic: "e1000", driver: driverE1000, smbios: innotek},
 
 	{format: "vmware", machine: vm.PC, disk: pvscsi, nic: "vmxnet3", driver: driverVMXNET3, smbios: vmwareInc},
-	{format: "vmware", machine: vm.Q35, uefi: true, disk: pvscsi, nic: "vmxnet3", driver: driverVMXNET3, smbios: vmwareInc},
+	{format: "vmware", machine: vm.Q35, uefi: true, disk: ahciAndPVSCSI, nic: "vmxnet3", driver: driverVMXNET3, smbios: vmwareInc},
 	{format: "esxi", machine: vm.PC, disk: pvscsi, nic: "vmxnet3", driver: driverVMXNET3, smbios: vmwareInc},
-	{format: "esxi", machine: vm.Q35, uefi: true, disk: pvscsi, nic: "vmxnet3", driver: driverVMXNET3, smbios: vmwareInc},
+	{format: "esxi", machine: vm.Q35, uefi: true, disk: ahciAndPVSCSI, nic: "vmxnet3", driver: driverVMXNET3, smbios: vmwareInc},
 
 	{format: "gce", machine: vm.PC, disk: virtioSCSI, nic: legacyNet, driver: driverVirtio, smbios: google},
 	{format: "gce", machine: vm.Q35, uefi: true, disk: virtioSCSI, nic: legacyNet, driver: driverVirtio, smbios: google},
