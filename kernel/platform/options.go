@@ -23,6 +23,7 @@ type Options struct {
 	Trace       []string // names or globs of tracepoints
 	TraceList   bool
 	MaxNIC      int           // -1 = all
+	MTU         int           // of cards that leave it to the guest; 0 = 1500
 	Delay       time.Duration // before the program starts
 	NoPCI       bool
 	NoLRO       bool // network cards merge no received TCP segments
@@ -70,6 +71,8 @@ or "--", begins the program's own arguments.
   --trace=NAME[,NAME]...    switch tracepoints on (globs)
   --trace-list              print the tracepoints and power off
   --maxnic=N                use at most N network cards
+  --mtu=BYTES               largest IP packet on cards that leave it to the guest
+                            (e1000, vmxnet3), 68 to 9000; 1500 without
   --delay=SECONDS           wait before the program starts
   --nopci                   do not look for PCI devices
   --nolro                   let no network card merge received TCP segments
@@ -127,7 +130,7 @@ func (o *Options) set(word string) error {
 	}
 	known := true
 	switch name {
-	case "--ip", "--defaultgw", "--nameserver", "--env", "--cwd", "--console", "--trace", "--maxnic", "--delay":
+	case "--ip", "--defaultgw", "--nameserver", "--env", "--cwd", "--console", "--trace", "--maxnic", "--mtu", "--delay":
 	default:
 		known = false
 	}
@@ -174,6 +177,10 @@ func (o *Options) set(word string) error {
 	case "--maxnic":
 		if o.MaxNIC, err = strconv.Atoi(value); err != nil || o.MaxNIC < 0 {
 			return bad("want a number of network cards")
+		}
+	case "--mtu":
+		if o.MTU, err = strconv.Atoi(value); err != nil || o.MTU < 68 || o.MTU > 9000 {
+			return bad("want 68 to 9000 bytes")
 		}
 	case "--delay":
 		s, err := strconv.ParseFloat(value, 64)

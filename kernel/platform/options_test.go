@@ -11,7 +11,7 @@ import (
 func TestParseOptions(t *testing.T) {
 	got, err := ParseOptions(strings.Fields("--ip=eth0,10.0.0.2,255.255.255.0 --ip=eth1,fd00::2,64 --defaultgw=10.0.0.1 " +
 		"--nameserver=10.0.0.1 --env=A=b=c --cwd=/data --console=all --verbose --bootchart --trace=net.*,irq --trace-list " +
-		"--maxnic=2 --delay=0.5 --nopci --nolro --power-off-on-abort -p 11211 --verbose virtio_mmio.device=4K@0xd0000000:5"))
+		"--maxnic=2 --mtu=9000 --delay=0.5 --nopci --nolro --power-off-on-abort -p 11211 --verbose virtio_mmio.device=4K@0xd0000000:5"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,7 +19,7 @@ func TestParseOptions(t *testing.T) {
 		IPs:       []IPOption{{"eth0", netip.MustParsePrefix("10.0.0.2/24")}, {"eth1", netip.MustParsePrefix("fd00::2/64")}},
 		DefaultGW: netip.MustParseAddr("10.0.0.1"), Nameservers: []netip.Addr{netip.MustParseAddr("10.0.0.1")},
 		Env: []string{"A=b=c"}, Cwd: "/data", Console: "all", Verbose: true, Bootchart: true,
-		Trace: []string{"net.*", "irq"}, TraceList: true, MaxNIC: 2, Delay: 500 * time.Millisecond, NoPCI: true, NoLRO: true,
+		Trace: []string{"net.*", "irq"}, TraceList: true, MaxNIC: 2, MTU: 9000, Delay: 500 * time.Millisecond, NoPCI: true, NoLRO: true,
 		PowerOffOnAbort: true, MMIO: []MMIOSlot{{0xd0000000, 4096, 5}}, Args: []string{"-p", "11211", "--verbose"},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -49,6 +49,7 @@ func TestParseOptionsRejects(t *testing.T) {
 		"--env=X":                        "want NAME=VALUE",
 		"--env==x":                       "want NAME=VALUE",
 		"--console=lpt":                  "want serial, debug, all or none",
+		"--mtu=67":                       "want 68 to 9000 bytes",
 		"--maxnic=-1":                    "want a number of network cards",
 		"--delay=NaN":                    "want seconds",
 		"virtio_mmio.device=4K":          "want SIZE@BASE:IRQ",

@@ -99,14 +99,19 @@ func (n netBuffers) recvMem() int { return (n.rx - n.ring) * n.rxBytes / 2 }
 // attachLinks makes a driver of each network card: eth0, eth1, … in scan order.
 func (s *System) attachLinks(bus []found) {
 	for _, f := range bus {
-		if f.id != virtio.IDNet {
+		driver := linkDriverOf(f.pci)
+		if f.id != virtio.IDNet && driver == nil {
 			continue
 		}
 		if o := s.Options.MaxNIC; o >= 0 && len(s.Links) >= o {
 			log.Infof("%s: left alone (--maxnic=%d)", f.where, o)
 			continue
 		}
-		if err := s.attachLink(f); err != nil {
+		attach := s.attachLink
+		if driver != nil {
+			attach = func(f found) error { return s.attachCard(driver, f.pci, f.where) }
+		}
+		if err := attach(f); err != nil {
 			log.Warnf("%s: %v", f.where, err)
 		}
 	}

@@ -17,9 +17,12 @@ const (
 	tableLen  = maxGroups * 6
 )
 
-// command gives the device a command and returns its answer.
-func (d *Device) command(c uint32) uint32 {
-	d.vd.Store32(regCMD, c)
+// command gives the device a command, which it has done when the write returns.
+func (d *Device) command(c uint32) { d.vd.Store32(regCMD, c) }
+
+// ask gives the device a command that has an answer.
+func (d *Device) ask(c uint32) uint32 {
+	d.command(c)
 	return d.vd.Load32(regCMD)
 }
 
@@ -38,7 +41,7 @@ func (d *Device) start() error {
 	d.vd.Store32(regVRRS, revision1)
 	d.vd.Store32(regUVRS, revision1)
 	d.command(cmdReset)
-	conf := d.command(cmdGetConfIntr)
+	conf := d.ask(cmdGetConfIntr)
 	d.active = conf>>2&3 == maskActive
 
 	var mac [6]byte
@@ -52,7 +55,7 @@ func (d *Device) start() error {
 
 	n := 1
 	if d.cfg.MSIX {
-		n = min(len(d.lines)-2, maxRx, maxTx)
+		n = min(len(d.lines)-2, MaxQueues)
 	}
 	for {
 		err := d.allocate(n)
@@ -201,7 +204,7 @@ func (d *Device) activate() error {
 			return d.errorf("queue %d: the pool has no buffer to start with", i)
 		}
 	}
-	if err := d.command(cmdActivate); err != 0 {
+	if err := d.ask(cmdActivate); err != 0 {
 		return d.errorf("ACTIVATE_DEV with %d queues answers %#x", len(d.rx), err)
 	}
 	for i := range d.rx {
@@ -217,7 +220,7 @@ func (d *Device) activate() error {
 
 // readLink asks for the state of the link. Caller holds mu, or is New.
 func (d *Device) readLink() {
-	v := d.command(cmdGetLink)
+	v := d.ask(cmdGetLink)
 	if v == allOnes {
 		d.fail(d.errorf("GET_LINK answers %#x: the device is gone", v))
 		return

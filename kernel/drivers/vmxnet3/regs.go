@@ -47,10 +47,11 @@ const (
 	linkUpBit  = 1
 	speedShift = 16
 	allOnes    = 0xFFFFFFFF
-	maxTx      = 8 // queues
-	maxRx      = 8 // of revision 1
 	maxIntrs   = 25
 )
+
+// MaxQueues is how many queues of either kind revision 1 has.
+const MaxQueues = 8
 
 // Events.
 const (
