@@ -382,3 +382,24 @@ func TestWatch(t *testing.T) {
 		}
 	})
 }
+
+func TestTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := blk.NewTurn()
+		n := 0
+		for range 10 {
+			go func() {
+				turn.Lock()
+				defer turn.Unlock()
+				k := n
+				time.Sleep(time.Second) // who waits for the turn is asleep, too
+				n = k + 1
+			}()
+		}
+		time.Sleep(11 * time.Second)
+		turn.Lock()
+		if n != 10 {
+			t.Errorf("%d turns of 10", n)
+		}
+	})
+}

@@ -194,6 +194,10 @@ func (p *port) restart(is uint32) {
 	if err == nil {
 		err = p.comeBack()
 	}
+	if errors.Is(err, blk.ErrGone) { // which no reset of the HBA mends
+		p.stop(err)
+		err = nil
+	}
 	p.work.Unlock()
 	if err != nil {
 		log.Warnf("%v", err)
@@ -222,6 +226,9 @@ func (p *port) recover(is uint32) error {
 	p.mu.Lock()
 	failed = p.unsent
 	p.mu.Unlock()
+	if is&(isFatal|isLink) != 0 {
+		p.countResends()
+	}
 	if hard || !p.disengage() || p.load(portTFD)&(tfdBSY|tfdDRQ) != 0 {
 		if is != 0 {
 			log.Warnf("port %d: interrupt status %#x, %s: COMRESET", p.n, is, taskFile(tfd))
@@ -275,8 +282,8 @@ func (p *port) freeze() {
 	p.mu.Unlock()
 }
 
-// collect ends what the port has done, and makes what it has not unsent: late
-// commands and those sent too often fail. The port is frozen and its ST still set.
+// collect ends what the port has done, and makes what it has not unsent; late
+// commands fail. The port is frozen and its ST still set.
 func (p *port) collect() {
 	var done blk.List
 	p.mu.Lock()
@@ -290,13 +297,25 @@ func (p *port) collect() {
 	for m := p.unsent; m != 0; m &= m - 1 {
 		i := bits.TrailingZeros32(m)
 		s := &p.slots[i]
-		switch {
-		case s.late:
+		if s.late {
 			p.end(i, p.errorOf(s, blk.ErrTimeout, fmt.Sprintf("not within %v", p.c.cfg.Timeout)), &done)
-		case s.resends >= maxResends:
+		}
+	}
+	p.mu.Unlock()
+	done.Finish()
+}
+
+// countResends fails unsent commands that were sent too often. It is called where a
+// restart ended no command by itself: else each restart is progress, and those that
+// were merely beside it are not to pay for it.
+func (p *port) countResends() {
+	var done blk.List
+	p.mu.Lock()
+	for m := p.unsent; m != 0; m &= m - 1 {
+		i := bits.TrailingZeros32(m)
+		s := &p.slots[i]
+		if s.resends++; s.resends > maxResends {
 			p.end(i, p.errorOf(s, blk.ErrIO, "sent again and again, and never done"), &done)
-		default:
-			s.resends++
 		}
 	}
 	p.mu.Unlock()

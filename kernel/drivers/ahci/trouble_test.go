@@ -106,6 +106,30 @@ func TestErrorsOfDevice(t *testing.T) {
 	}
 }
 
+// Many bad sectors at once: each error ends all that is queued, and nobody else
+// pays for it.
+func TestManyErrorsAtOnce(t *testing.T) {
+	for _, noLog := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			r := newRig(t, rigOpt{before: func(h *fakeahci.HBA) { h.Ports[0].NoLog = noLog }})
+			r.fake.Set(func() {
+				r.fake.Manual = true
+				r.fake.Judge = func(c fakeahci.Cmd) fakeahci.Verdict {
+					if c.Command != 0xec && c.Command != 0x2f && c.LBA%4 == 0 {
+						return fakeahci.Fail
+					}
+					return fakeahci.Do
+				}
+			})
+			for i, err := range r.burst(func() {}) {
+				if (err != nil) != (i%2 == 0) {
+					t.Errorf("no log %v, request %d: %v", noLog, i, err)
+				}
+			}
+		})
+	}
+}
+
 func TestErrorText(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, rigOpt{})

@@ -100,7 +100,7 @@ type Controller struct {
 	spaces []*Namespace
 	next   atomic.Uint32 // queue of the next request
 
-	epoch   atomic.Uint32         // counts resets
+	epoch   atomic.Uint32         // counts begins and ends of resets
 	stopped atomic.Pointer[error] // why nothing goes on any more
 	mu      blk.Turn              // serialises start, reset and stop; guards all below
 	resets  int                   // in a row, with nothing completed in between

@@ -63,19 +63,24 @@ func (q *queue) lookAfter() {
 
 // reset is a controller reset, §3.7.2, with all queues created anew. Commands that
 // were late fail, the others are sent again. Of several who saw trouble in the same
-// epoch, one resets.
+// epoch, one resets; what was seen during a reset counts for nothing, since the
+// epoch is another after it.
 func (c *Controller) reset(epoch uint32, why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped.Load() != nil || !c.epoch.CompareAndSwap(epoch, epoch+1) {
 		return
 	}
+	defer c.epoch.Add(1)
 	log.Warnf("%s: reset", why)
-	good := false
+	good, late := false, false
 	for _, q := range c.queues {
 		q.mu.Lock()
 		good = good || q.good
 		q.good = false
+		for i := range q.slots {
+			late = late || q.slots[i].used && q.slots[i].late
+		}
 		q.mu.Unlock()
 	}
 	if c.resets++; good {
@@ -93,7 +98,7 @@ func (c *Controller) reset(epoch uint32, why string) {
 		return
 	}
 	for _, q := range c.queues {
-		q.resume()
+		q.resume(!late)
 	}
 }
 
@@ -144,8 +149,10 @@ func (q *queue) dropCommands() {
 	q.mu.Unlock()
 }
 
-// resume sends again what a reset has interrupted, and goes on.
-func (q *queue) resume() {
+// resume sends again what a reset has interrupted, and goes on. With count set, a
+// command that was sent too often fails: the reset ended none by itself, which would
+// be progress.
+func (q *queue) resume(count bool) {
 	var done blk.List
 	q.mu.Lock()
 	sent := false
@@ -155,10 +162,12 @@ func (q *queue) resume() {
 		case !s.used:
 		case s.late:
 			q.complete(i, completion{err: blk.ErrTimeout}, &done)
-		case s.resets >= maxResends:
+		case count && s.resets >= maxResends:
 			q.complete(i, completion{err: blk.ErrReset}, &done)
 		default:
-			s.resets++
+			if count {
+				s.resets++
+			}
 			q.send(s)
 			sent = true
 		}
