@@ -385,3 +385,19 @@ func FuzzInput(f *testing.F) {
 		r.c.Stop()
 	})
 }
+
+// An option may be up to 255 octets long, and may come in parts.
+func TestLongOptions(t *testing.T) {
+	for _, n := range []int{1, 253, 254, 255} {
+		name := bytes.Repeat([]byte("x"), n)
+		o := append([]byte{optHostname, byte(n)}, name...)
+		m, ok := parse(reply(make([]byte, offOpts), msgACK, "10.0.0.7", mask24, o, hour))
+		if !ok || m.lease.Hostname != string(name) {
+			t.Errorf("option of %d octets: %v, %d octets of a name", n, ok, len(m.lease.Hostname))
+		}
+		m, ok = parse(reply(make([]byte, offOpts), msgACK, "10.0.0.7", mask24, o, o, hour))
+		if !ok || m.lease.Hostname != string(name)+string(name) {
+			t.Errorf("two options of %d octets: %v, %d octets of a name", n, ok, len(m.lease.Hostname))
+		}
+	}
+}

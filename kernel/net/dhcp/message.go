@@ -118,11 +118,15 @@ func parse(b []byte) (m message, ok bool) {
 			case optEnd:
 				return true
 			}
-			if len(o) < 2 || len(o) < 2+int(o[1]) {
+			if len(o) < 2 {
 				return false
 			}
-			joined[o[0]] = append(joined[o[0]], o[2:2+o[1]]...)
-			o = o[2+o[1]:]
+			n := 2 + int(o[1])
+			if len(o) < n {
+				return false
+			}
+			joined[o[0]] = append(joined[o[0]], o[2:n]...)
+			o = o[n:]
 		}
 		return true
 	}
