@@ -21,6 +21,7 @@ import (
 
 	"osv/harness/image"
 	"osv/harness/vm"
+	"osv/kernel/imagefmt"
 )
 
 // row is a boot of an artefact in a QEMU dressed as its target.
@@ -33,6 +34,7 @@ type row struct {
 	driver  string   // kernel package without which the card is not seen
 	smbios  string   // type 1
 	memMiB  int      // 0 = 256
+	cpus    int      // 0 = 1
 }
 
 func (r row) name() string {
@@ -48,6 +50,9 @@ func (r row) name() string {
 	name := fmt.Sprintf("%s/%s/%s/%s/%s", r.format, r.machine, firmware, disk, card)
 	if r.memMiB != 0 {
 		name += fmt.Sprintf("/%dMiB", r.memMiB)
+	}
+	if r.cpus != 0 {
+		name += fmt.Sprintf("/%dcpu", r.cpus)
 	}
 	return name
 }
@@ -82,6 +87,7 @@ var matrix = []row{
 	{format: "qcow2", machine: vm.Q35, disk: virtioBlk, nic: virtioNet, driver: driverVirtio, memMiB: 64},
 	{format: "qcow2", machine: vm.PC, uefi: true, disk: virtioBlk, nic: virtioNet, driver: driverVirtio},
 	{format: "qcow2", machine: vm.Q35, uefi: true, disk: virtioBlk, nic: virtioNet, driver: driverVirtio},
+	{format: "qcow2", machine: vm.Q35, uefi: true, disk: virtioBlk, nic: virtioNet, driver: driverVirtio, memMiB: 5120, cpus: 4},
 
 	{format: "virtualbox", machine: vm.PC, disk: ahci, nic: "e1000", driver: driverE1000, smbios: innotek},
 	{format: "virtualbox", machine: vm.PC, disk: ahci, nic: virtioNet, driver: driverVirtio, smbios: innotek},
@@ -155,6 +161,91 @@ const (
 	ovmfVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 )
 
+// ovmf is QEMU's arguments for the firmware, with variables of this boot's own.
+func ovmf(t *testing.T) []string {
+	vars := filepath.Join(t.TempDir(), "vars.fd")
+	b, err := os.ReadFile(ovmfVars)
+	if err == nil {
+		err = os.WriteFile(vars, b, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{"-drive", "if=pflash,format=raw,readonly=on,file=" + ovmfCode, "-drive", "if=pflash,format=raw,file=" + vars}
+}
+
+// A command line that was set in the image reaches the kernel; damage to each part
+// that a loader reads is told by name, by both loaders, and the kernel does not start.
+func TestBootDamage(t *testing.T) {
+	elf := filepath.Join(t.TempDir(), "hello.elf")
+	if err := image.BuildWith("osv/kernel/ktest/progs/hello", elf, image.Options{Strip: true}); err != nil {
+		t.Fatal(err)
+	}
+	kernel, err := os.ReadFile(elf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		edit func(path string) error
+		want string
+		uefi bool // only by UEFI
+	}{
+		{"none", func(path string) error { return SetCommandLine(path, "--verbose") }, `^osv: \d+ cpu`, false},
+		{"command line", func(path string) error { return flip(path, (kernelFirst+imagefmt.CommandLineSector)*sectorBytes+17) },
+			"osv: boot: the command line in the image is damaged: set it again", false},
+		{"header", func(path string) error { return flip(path, kernelFirst*sectorBytes+30) }, "osv: boot: the header of the OSv partition is damaged", false},
+		{"no header", func(path string) error { return flip(path, kernelFirst*sectorBytes) }, "osv: boot: no OSv partition", false},
+		{"kernel", func(path string) error { return flip(path, (kernelFirst+imagefmt.PayloadSector)*sectorBytes+5000) }, "osv: boot: the kernel in the image is damaged", true},
+	} {
+		for _, uefi := range []bool{false, true} {
+			if test.uefi && !uefi {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/uefi=%v", test.name, uefi), func(t *testing.T) {
+				d, err := Build(kernel, Options{CommandLine: "--bootchart"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				path := file(t, "hello.raw", d.writeSparse)
+				if err := test.edit(path); err != nil {
+					t.Fatal(err)
+				}
+				s := vm.Spec{Extra: append([]string{"-drive", "if=none,id=d0,format=raw,file=" + path}, virtioBlk...)}
+				if uefi {
+					s.Extra = append(s.Extra, ovmf(t)...)
+				}
+				v, err := vm.Start(t.Context(), s, vm.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer v.Kill()
+				if _, err := v.WaitLine(regexp.MustCompile(test.want), 3*time.Minute); err != nil {
+					t.Errorf("%v\n%s", err, v.Tail(10))
+				}
+				for _, l := range v.Lines() {
+					if test.name != "none" && l.Text == "hello" {
+						t.Error("the kernel ran")
+					}
+				}
+			})
+		}
+	}
+}
+
+// flip changes a byte of a file.
+func flip(path string, at int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, at)
+	b[0] ^= 0x10
+	_, err2 := f.WriteAt(b, at)
+	return errors.Join(err, err2, f.Close())
+}
+
 func boot(t *testing.T, r row, path string, haveDriver bool) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -163,7 +254,7 @@ func boot(t *testing.T, r row, path string, haveDriver bool) {
 	addr := l.Addr().String()
 	l.Close()
 
-	s := vm.Spec{Machine: r.machine, MemMiB: r.memMiB, RNG: true}
+	s := vm.Spec{Machine: r.machine, MemMiB: r.memMiB, CPUs: r.cpus, RNG: true}
 	s.Extra = append(s.Extra, "-netdev", "user,id=n0,hostfwd=tcp:"+addr+"-:11211", "-device", r.nic+",netdev=n0")
 	if len(r.disk) == 0 {
 		s.Kernel, s.Append = path, "--verbose"
@@ -171,15 +262,7 @@ func boot(t *testing.T, r row, path string, haveDriver bool) {
 		s.Extra = append(append(s.Extra, "-drive", fmt.Sprintf("if=none,id=d0,snapshot=on,format=%s,file=%s", driverOf[filepath.Ext(path)], path)), r.disk...)
 	}
 	if r.uefi {
-		vars := filepath.Join(t.TempDir(), "vars.fd")
-		b, err := os.ReadFile(ovmfVars)
-		if err == nil {
-			err = os.WriteFile(vars, b, 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Extra = append(s.Extra, "-drive", "if=pflash,format=raw,readonly=on,file="+ovmfCode, "-drive", "if=pflash,format=raw,file="+vars)
+		s.Extra = append(s.Extra, ovmf(t)...)
 	}
 	if r.smbios != "" {
 		s.Extra = append(s.Extra, "-smbios", "type=1,"+strings.ReplaceAll(r.smbios, "\\,", ",,"))

@@ -4,7 +4,15 @@
 // Spec: BIOS INT 13h extensions (EDD 3.0), INT 15h E820h (ACPI 6.5 §15.1); UEFI 2.10
 // (2022-08); Xen PVH boot protocol. All three read the OSv partition as
 // kernel/imagefmt lays it out and enter the kernel by PVH. Who may use it:
-// harness/diskimage. It may not depend on tools at build time: the code is committed,
+// harness/diskimage.
+//
+// Why not GRUB: with Debian's GRUB 2.06 (grub-mkimage with the modules for a disk, GPT,
+// FAT and multiboot2), the same 4.9 MB kernel booted from a 2.80 MB QCOW2 against 2.51 MB
+// with this, and took QEMU 1.9 s of CPU time by SeaBIOS against 0.40 s (medians of 3,
+// interleaved, TCG; from start to the kernel's first instruction), 3.3 s against 3.0 s
+// by OVMF, which is the firmware itself. Both meet the 10 MB. GRUB would bring a second
+// boot protocol into the kernel, Debian packages into every build of an image, also on
+// a Mac, and its licence into the images. It may not depend on tools at build time: the code is committed,
 // `go generate` makes it anew. Start reading at src/stage2.S and src/uefi.c.
 package loader
 
