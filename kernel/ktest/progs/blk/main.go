@@ -1,10 +1,10 @@
-// Command blk reads and writes the last disk at random, 4 KiB to 1 MiB a request,
+// Command blk reads and writes each disk at random, 4 KiB to 1 MiB a request,
 // 64 requests at a time, and compares each byte read with a model. Errors that the
 // host injects must surface as errors, and nothing that was acknowledged may
-// differ. Arguments: "errors" where errors are injected; "total=MIB" for how much
-// is moved, 1024 if not said.
+// differ. In the end the disks are shut down. Arguments: "errors" where errors are
+// injected; "total=MIB" for how much is moved on each disk, 1024 if not said.
 //
-//boot:want ^blk: ok
+//boot:want ^blk: ok$
 //boot:timeout 180s
 //boot:test plain
 //boot:disk 64M
@@ -24,6 +24,14 @@
 //boot:want ^blk: [1-9]\d* errors
 //boot:machine q35,pc
 //boot:cpus 1,2
+//boot:test mixed
+//boot:disk 16M,bus=nvme
+//boot:disk 16M
+//boot:disk 32M,bus=ahci
+//boot:append total=128
+//boot:want ^blk: 3 disks
+//boot:machine q35,pc
+//boot:cpus 1,4
 //boot:test ahci
 //boot:disk 64M,bus=ahci
 //boot:machine q35,pc
@@ -122,7 +130,7 @@ func (t *tally) add(n int, failed bool) (done bool) {
 
 func main() {
 	s := platform.Start()
-	injected, t := false, tally{total: 1 << 30}
+	injected, total := false, 1<<30
 	for _, a := range os.Args[1:] {
 		if mib, ok := strings.CutPrefix(a, "total="); ok {
 			n, err := strconv.Atoi(mib)
@@ -130,7 +138,7 @@ func main() {
 				fmt.Println("blk: bad argument", a)
 				os.Exit(1)
 			}
-			t.total = n << 20
+			total = n << 20
 		}
 		injected = injected || a == "errors"
 	}
@@ -138,7 +146,26 @@ func main() {
 		fmt.Println("blk: no disk")
 		os.Exit(1)
 	}
-	d := s.Disks[len(s.Disks)-1]
+	fmt.Printf("blk: %d disks\n", len(s.Disks))
+	for _, d := range s.Disks {
+		run(d, total, injected)
+	}
+	if err := s.CloseDisks(); err != nil {
+		fmt.Println("blk: close:", err)
+		os.Exit(1)
+	}
+	for _, d := range s.Disks {
+		if _, err := d.ReadAt(make([]byte, 1), 0); err == nil {
+			fmt.Println("blk: a closed disk reads")
+			os.Exit(1)
+		}
+	}
+	fmt.Println("blk: ok")
+}
+
+// run moves total bytes to and from a disk of zeroes.
+func run(d blk.Disk, total int, injected bool) {
+	t := tally{total: total}
 	blocks := int(d.Size() / block)
 	m := &model{gen: make([]uint32, blocks), busy: make([]bool, blocks), unknown: make([]bool, blocks)}
 	seed := rand.Uint64()
@@ -180,7 +207,7 @@ func main() {
 		fmt.Println("blk: injected errors:", injected)
 		os.Exit(1)
 	}
-	fmt.Printf("blk: ok, %d MiB\n", t.bytes>>20)
+	fmt.Printf("blk: %s: %d MiB as they should be\n", d.Name(), t.bytes>>20)
 }
 
 // expected says whether err is what an injected EIO looks like.
