@@ -3,6 +3,7 @@ package platform
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"osv/kernel/blk"
 	"osv/kernel/drivers/ahci"
@@ -53,6 +54,17 @@ var diskDrivers = []diskDriver{
 	},
 }
 
+// virtioDisks are the kinds of virtio devices with disks, and how each is opened.
+var virtioDisks = map[virtio.DeviceID]func(s *System, t virtio.Transport, lines []irq.Line, name func(int) string) ([]blk.Disk, error){
+	virtio.IDBlock: func(s *System, t virtio.Transport, lines []irq.Line, name func(int) string) ([]blk.Disk, error) {
+		d, err := virtioblk.New(t, s.Memory, lines, virtioblk.Config{Name: name(0)})
+		if err != nil {
+			return nil, err
+		}
+		return []blk.Disk{d}, nil
+	},
+}
+
 // orClose returns the disks, or closes a controller that has none.
 func orClose(disks []blk.Disk, c interface{ Close() error }) ([]blk.Disk, error) {
 	if len(disks) == 0 {
@@ -65,30 +77,29 @@ func orClose(disks []blk.Disk, c interface{ Close() error }) ([]blk.Disk, error)
 // functions by address, then MMIO slots.
 func (s *System) attachDisks(bus []found) {
 	for _, f := range bus {
+		var err error
 		if f.pci != nil {
-			s.attachPCIDisks(f)
-		} else if f.id == virtio.IDBlock {
-			if err := s.attachVirtioDisk(f); err != nil {
-				log.Warnf("%s: %v", f.where, err)
+			err = s.attachPCIDisks(f)
+		} else if open := virtioDisks[f.id]; open != nil {
+			var t virtio.Transport
+			var lines []irq.Line
+			if t, lines, err = f.open(1 + gate.CPUs()); err == nil {
+				err = s.addDisks(f.where, lines, func(name func(int) string) ([]blk.Disk, error) { return open(s, t, lines, name) })
 			}
+		}
+		if err != nil {
+			log.Warnf("%s: %v", f.where, err)
 		}
 	}
 }
 
 // attachPCIDisks gives a function to the driver that knows it, where one does.
-func (s *System) attachPCIDisks(f found) {
-	for _, d := range diskDrivers {
-		if !d.is(f.pci) {
-			continue
-		}
-		if err := s.openPCIDisks(f, d); err != nil {
-			log.Warnf("%s: %s: %v", f.where, d.name, err)
-		}
-		return
+func (s *System) attachPCIDisks(f found) error {
+	i := slices.IndexFunc(diskDrivers, func(d diskDriver) bool { return d.is(f.pci) })
+	if i < 0 {
+		return nil
 	}
-}
-
-func (s *System) openPCIDisks(f found, d diskDriver) error {
+	d := diskDrivers[i]
 	regs, err := f.pci.MapBAR(d.bar, portMapper{})
 	if err != nil {
 		return err
@@ -98,17 +109,29 @@ func (s *System) openPCIDisks(f found, d diskDriver) error {
 		return err
 	}
 	f.pci.SetBusMaster(true)
+	return s.addDisks(f.where+" "+d.name, lines, func(name func(int) string) ([]blk.Disk, error) { return d.open(s, regs, lines, name) })
+}
+
+// addDisks opens the disks of one device, whose lines are of no use where that
+// fails.
+func (s *System) addDisks(where string, lines []irq.Line, open func(name func(int) string) ([]blk.Disk, error)) error {
 	first := len(s.Disks)
-	disks, err := d.open(s, regs, lines, func(i int) string { return fmt.Sprintf("blk%d", first+i) })
-	for _, l := range lines {
-		if err != nil {
+	disks, err := open(func(i int) string { return fmt.Sprintf("blk%d", first+i) })
+	if err != nil {
+		for _, l := range lines {
 			l.Close()
 		}
+		return err
 	}
-	for _, k := range disks {
-		s.addDisk(k, f.where+" "+d.name)
+	for _, d := range disks {
+		more := ""
+		if q, ok := d.(interface{ Queues() int }); ok {
+			more = fmt.Sprintf(", %d queues", q.Queues())
+		}
+		log.Infof("%s: %s, %d MiB, blocks of %d bytes%s", d.Name(), where, d.Size()>>20, d.BlockSize(), more)
 	}
-	return err
+	s.Disks = append(s.Disks, disks...)
+	return nil
 }
 
 // CloseDisks shuts all disks down, which also writes out what their controllers
@@ -119,26 +142,4 @@ func (s *System) CloseDisks() error {
 		errs = append(errs, d.Close())
 	}
 	return errors.Join(errs...)
-}
-
-func (s *System) attachVirtioDisk(f found) error {
-	t, lines, err := f.open(1 + gate.CPUs())
-	if err != nil {
-		return err
-	}
-	d, err := virtioblk.New(t, s.Memory, lines, virtioblk.Config{Name: fmt.Sprintf("blk%d", len(s.Disks))})
-	if err != nil {
-		return err
-	}
-	s.addDisk(d, f.where)
-	return nil
-}
-
-func (s *System) addDisk(d blk.Disk, where string) {
-	s.Disks = append(s.Disks, d)
-	more := ""
-	if q, ok := d.(interface{ Queues() int }); ok {
-		more = fmt.Sprintf(", %d queues", q.Queues())
-	}
-	log.Infof("%s: %s, %d MiB, blocks of %d bytes%s", d.Name(), where, d.Size()>>20, d.BlockSize(), more)
 }
