@@ -233,6 +233,27 @@ func TestBootDamage(t *testing.T) {
 	}
 }
 
+// The BIOS loader does not overwrite what is no RAM, and ends QEMU with the kernel's
+// status for a failed boot.
+func TestBootTooLittleMemory(t *testing.T) {
+	d, err := Build(kernel(0x400000, load{0x400000, 64 << 20, make([]byte, 100)}), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := file(t, "big.raw", d.writeSparse)
+	v, err := vm.Start(t.Context(), vm.Spec{MemMiB: 32, Extra: append([]string{"-drive", "if=none,id=d0,format=raw,file=" + path}, virtioBlk...)}, vm.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Kill()
+	if _, err := v.WaitLine(regexp.MustCompile("osv: boot: too little memory for the kernel"), time.Minute); err != nil {
+		t.Errorf("%v\n%s", err, v.Tail(10))
+	}
+	if e, late := v.WaitTimeout(time.Minute); late || e.Code != 103 {
+		t.Errorf("%v, late %v", e, late)
+	}
+}
+
 // flip changes a byte of a file.
 func flip(path string, at int64) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)

@@ -88,7 +88,30 @@ main:	mov	%dl, drive
 	cmpl	$0, entries
 	je	fail
 
-	mov	hPayload, %eax		# the kernel, buffer by buffer
+	mov	$map, %si		# one range of RAM must hold the kernel
+	mov	entries, %cx
+	mov	hLoad, %eax
+	mov	%eax, %ebx
+	add	hMem, %ebx
+1:	cmpl	$1, 16(%si)
+	jne	2f
+	cmpl	$0, 4(%si)
+	jne	2f
+	cmp	%eax, (%si)
+	ja	2f
+	mov	(%si), %edx
+	add	8(%si), %edx
+	jc	3f			# the range goes on beyond 4 GiB
+	cmpl	$0, 12(%si)
+	jne	3f
+	cmp	%ebx, %edx
+	jae	3f
+2:	add	$24, %si
+	loop	1b
+	mov	$tram, %di
+	jmp	fail
+
+3:	mov	hPayload, %eax		# the kernel, buffer by buffer
 	mov	%eax, sector
 	mov	hLoad, %eax
 	mov	%eax, dest
@@ -162,6 +185,8 @@ fail:	mov	$tosv, %si
 	call	say
 	mov	$tnl, %si
 	call	say
+	mov	$103, %al		# shim.StatusBoot, to QEMU's debug exit if there
+	out	%al, $0xf4
 1:	hlt
 	jmp	1b
 
@@ -248,6 +273,7 @@ tmagic:	.asciz	"no OSv partition where it was when the image was built"
 theader: .asciz	"the header of the OSv partition is damaged"
 tline:	.asciz	"the command line in the image is damaged: set it again"
 tmap:	.asciz	"the BIOS has no memory map (INT 15h AX=E820h)"
+tram:	.asciz	"too little memory for the kernel"
 	.balign	8
 gdt:	.quad	0
 	.quad	0x00cf9b000000ffff	# 08 code, 32-bit
