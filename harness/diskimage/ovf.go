@@ -163,8 +163,7 @@ var ovfTemplate = template.Must(template.New("ovf").Funcs(template.FuncMap{"x": 
         <rasd:InstanceID>5</rasd:InstanceID>
         <rasd:ResourceSubType>{{.NIC}}</rasd:ResourceSubType>
         <rasd:ResourceType>10</rasd:ResourceType>
-      </Item>{{if .ESXi}}
-      <vmw:Config ovf:required="false" vmw:key="firmware" vmw:value="bios"/>{{end}}
+      </Item>
     </VirtualHardwareSection>
   </VirtualSystem>
 </Envelope>

@@ -34,15 +34,14 @@ var schema = map[string]elem{
 	nsOVF + " Network":                {children: []string{"Description?"}, attrs: []string{"name"}},
 	nsOVF + " VirtualSystem":          {children: []string{"Info", "Name?", "OperatingSystemSection*", "VirtualHardwareSection*"}, attrs: []string{"id"}},
 	nsOVF + " OperatingSystemSection": {children: []string{"Info", "Description?"}, attrs: []string{"id", "version?"}},
-	nsOVF + " VirtualHardwareSection": {children: []string{"Info", "System?", "Item*", "Config*"}, attrs: []string{"transport?"}},
+	nsOVF + " VirtualHardwareSection": {children: []string{"Info", "System?", "Item*"}, attrs: []string{"transport?"}},
 	nsOVF + " System": {children: []string{"AutomaticRecoveryAction?", "AutomaticShutdownAction?", "AutomaticStartupAction?", "AutomaticStartupActionDelay?",
 		"AutomaticStartupActionSequenceNumber?", "Caption?", "ConfigurationDataRoot?", "ConfigurationFile?", "ConfigurationID?", "CreationTime?", "Description?",
 		"ElementName", "InstanceID", "LogDataRoot?", "Notes*", "RecoveryFile?", "SnapshotDataRoot?", "SuspendDataRoot?", "SwapFileDataRoot?",
 		"VirtualSystemIdentifier?", "VirtualSystemType?"}},
-	nsOVF + " Item": {children: []string{"Address?", "AddressOnParent?", "AllocationUnits?", "AutomaticAllocation?", "AutomaticDeallocation?", "Caption?", "Connection*",
-		"ConsumerVisibility?", "Description?", "ElementName", "HostResource*", "InstanceID", "Limit?", "MappingBehavior?", "OtherResourceType?", "Parent?", "PoolID?",
-		"Reservation?", "ResourceSubType?", "ResourceType?", "VirtualQuantity?", "VirtualQuantityUnits?", "Weight?"}, attrs: []string{"required?", "configuration?", "bound?"}},
-	nsVMW + " Config": {attrs: []string{"required?", "key", "value"}},
+	nsOVF + " Item": {children: []string{"Address?", "AddressOnParent?", "AllocationUnits?", "AutomaticAllocation?", "AutomaticDeallocation?", "Caption?", "ChangeableType?", "ConfigurationName?", "Connection*",
+		"ConsumerVisibility?", "Description?", "ElementName", "Generation?", "HostResource*", "InstanceID", "Limit?", "MappingBehavior?", "OtherResourceType?", "Parent?", "PoolID?",
+		"Reservation?", "ResourceSubType?", "ResourceType?", "VirtualQuantity?", "Weight?"}, attrs: []string{"required?", "configuration?", "bound?"}},
 }
 
 type node struct {
@@ -92,7 +91,7 @@ func check(n node) (faults []string) {
 		case "Item":
 			space = nsRASD
 		}
-		if c.XMLName.Space != space && c.XMLName.Space != nsVMW {
+		if c.XMLName.Space != space {
 			fault("%s is in namespace %s", c.XMLName.Local, c.XMLName.Space)
 		}
 		for at < len(want.children) && strings.TrimRight(want.children[at], "?*") != c.XMLName.Local {
@@ -119,7 +118,7 @@ func check(n node) (faults []string) {
 		switch {
 		case a.Name.Space == "xmlns" || a.Name.Local == "xmlns":
 		case a.Name.Space == nsVMW && n.XMLName.Space == nsOVF: // any attribute of another namespace may be there
-		case a.Name.Space != nsOVF && a.Name.Space != nsVMW:
+		case a.Name.Space != nsOVF:
 			fault("attribute %s is in namespace %q: attributes are qualified", a.Name.Local, a.Name.Space)
 		case !slices.ContainsFunc(want.attrs, func(s string) bool { return strings.TrimRight(s, "?") == a.Name.Local }):
 			fault("attribute %s may not be there", a.Name.Local)
