@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"osv/kernel/drivers/vmxnet3"
+	"osv/kernel/ktest/nicsoak"
 	"osv/kernel/ktest/qtest"
 	"osv/kernel/pkt"
 )
@@ -145,67 +146,18 @@ func TestOnQEMU(t *testing.T) {
 	}
 }
 
-// Batches on their way while the card is reset and loses its link: what comes out
-// is whole and in order.
+// Frames on their way both ways while the card is reset and loses its link: what
+// arrives is whole and in order, and at last all of it does. With -soak N, N of them.
 func TestResetUnderLoadOnQEMU(t *testing.T) {
 	for _, c := range qemuKinds {
 		t.Run(c.name, func(t *testing.T) {
 			m, d, pool, wire := onQEMU(t, c.machine, c.vectors)
-			out := make(chan int)
-			go func() {
-				in, n := make([]byte, 16384), 0
-				for last := -1; ; n++ {
-					k, err := wire.Read(in)
-					if err != nil || k == 60 && in[14] == 0xFF && in[15] == 0xFF && in[16] == 0xFF { // the end
-						break
-					}
-					if last = seedOf(k, in[:k], last); last < 0 {
-						t.Errorf("a frame of %d bytes that was not sent then", k)
-						break
-					}
-				}
-				out <- n
-			}()
-			sent, total := 0, max(*soak/2, 1)
-			for seed := 0; seed < total; {
-				var batch []*pkt.Buf
-				for range 8 {
-					f := frame(60+seed*37%8955, seed)
-					seed++
-					batch = append(batch, chainOf(t, d, f, 3000))
-				}
-				n := d.TxBatch(0, batch)
-				pkt.PutBatch(batch[n:])
-				sent += n
-				switch seed % 64 {
-				case 0:
-					if err := d.Reset(); err != nil {
-						t.Fatal(err)
-					}
-				case 32:
-					m.SetLink("n", seed%128 == 32)
-				}
+			in, out, resets := nicsoak.Run(t, d, wire, nicsoak.Options{Packets: *soak, Every: max(*soak/12, 50), SetLink: func(up bool) { m.SetLink("n", up) }})
+			t.Logf("of %d each way %d came in and %d went out, %d resets", *soak, in, out, resets)
+			if s := d.Stats(); s.RxErrors != 0 || d.Fault() != nil {
+				t.Errorf("%+v %v", s, d.Fault())
 			}
-			m.SetLink("n", true)
-			end := make([]byte, 60)
-			copy(end[14:], "\xFF\xFF\xFF")
-			for k := 0; ; k++ {
-				b := d.TxBuf(0)
-				copy(b.Append(60), end)
-				if d.TxBatch(0, []*pkt.Buf{b}) != 1 {
-					b.Put()
-				}
-				select {
-				case n := <-out:
-					if n == 0 {
-						t.Error("nothing came out")
-					}
-					t.Logf("%d of %d frames came out, %d resets", n, sent, d.Resets())
-					closeOnQEMU(t, m, d, pool)
-					return
-				default:
-				}
-			}
+			closeOnQEMU(t, m, d, pool)
 		})
 	}
 }

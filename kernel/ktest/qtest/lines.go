@@ -74,6 +74,7 @@ type MSI struct {
 	word  *uint32
 	fired chan struct{}
 	done  chan struct{}
+	ended chan struct{} // word is not looked at any more
 	once  sync.Once
 	count atomic.Int64
 }
@@ -81,8 +82,9 @@ type MSI struct {
 const pollEvery = 20 * time.Microsecond
 
 func newMSI(word *uint32) *MSI {
-	l := &MSI{word: word, fired: make(chan struct{}, 1), done: make(chan struct{})}
+	l := &MSI{word: word, fired: make(chan struct{}, 1), done: make(chan struct{}), ended: make(chan struct{})}
 	go func() {
+		defer close(l.ended)
 		for {
 			select {
 			case <-l.done:
@@ -119,6 +121,7 @@ func (l *MSI) Wait() error {
 // Close is irq.Line's.
 func (l *MSI) Close() error {
 	l.once.Do(func() { close(l.done) })
+	<-l.ended
 	return nil
 }
 
