@@ -67,9 +67,11 @@ var layers = []layer{
 	// Drivers, network and files: siblings.
 	{path: "kernel/drivers/virtio", sees: "kernel/hw kernel/hw/dma kernel/irq kernel/trace",
 		because: "the transport that virtio drivers share knows no device"},
-	{path: "kernel/drivers/nic", sees: "kernel/irq",
+	{path: "kernel/drivers/nic", sees: "kernel/irq kernel/pkt kernel/hw kernel/hw/dma",
 		because: "what drivers of network cards share above their registers knows no card"},
-	{path: "kernel/drivers", apart: true, sees: "kernel/drivers/virtio kernel/drivers/nic kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/blk kernel/trace",
+	{path: "kernel/drivers/scsi", sees: "kernel/blk kernel/hw/dma kernel/trace",
+		because: "the command layer that SCSI host adapters share knows no adapter"},
+	{path: "kernel/drivers", apart: true, sees: "kernel/drivers/virtio kernel/drivers/nic kernel/drivers/scsi kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/blk kernel/trace",
 		because: "a driver turns a device into an interface, and knows nobody who uses it",
 		not: map[string]string{
 			"kernel/drivers": "one package per device; what two share is a package of its own in this list",
@@ -108,7 +110,7 @@ var layers = []layer{
 			"kernel/linux":   "siblings",
 			"kernel/hw/gate": "what the API tells of the machine, platform passes in, so that it runs hosted",
 		}},
-	{path: "kernel/platform", sees: "kernel/metal/boot kernel/hw/gate kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/blk kernel/drivers/virtio kernel/drivers/nic kernel/drivers " +
+	{path: "kernel/platform", sees: "kernel/metal/boot kernel/hw/gate kernel/hw kernel/hw/dma kernel/irq kernel/pkt kernel/blk kernel/drivers/virtio kernel/drivers/nic kernel/drivers/scsi kernel/drivers " +
 		"kernel/net kernel/net/wire kernel/net/clock kernel/net/seq kernel/vfs kernel/linux kernel/linux/abi kernel/rest kernel/trace kernel/imagefmt",
 		because: "the composition root is below the appliances and in no test",
 		not: map[string]string{
@@ -137,7 +139,7 @@ var layers = []layer{
 		because: "the image tool runs on the host; it shares the image format with the kernel and nothing else"},
 }
 
-const everyKernelLayer = "kernel/hw/gate kernel/hw/dma kernel/hw kernel/irq kernel/pkt kernel/blk kernel/drivers/virtio kernel/drivers/nic kernel/drivers " +
+const everyKernelLayer = "kernel/hw/gate kernel/hw/dma kernel/hw kernel/irq kernel/pkt kernel/blk kernel/drivers/virtio kernel/drivers/nic kernel/drivers/scsi kernel/drivers " +
 	"kernel/net/wire kernel/net/clock kernel/net/seq kernel/net kernel/vfs kernel/linux/abi kernel/linux kernel/rest kernel/platform kernel/trace kernel/imagefmt"
 
 // In tests, a package may also import what these allow.
@@ -386,6 +388,7 @@ func TestLayersSeeEachViolation(t *testing.T) {
 		{"kernel/drivers/virtionet", "osv/kernel/drivers/virtio", ""},
 		{"kernel/drivers/ahci/port", "osv/kernel/drivers/ahci", ""},
 		{"kernel/drivers/nvme", "osv/kernel/blk", ""},
+		{"kernel/drivers/pvscsi", "osv/kernel/drivers/scsi", ""},
 		{"kernel/net/tcp", "osv/kernel/net/wire", ""},
 		{"kernel/net/stack", "osv/kernel/hw/dma", ""},
 		{"kernel/platform", "osv/kernel/metal/boot", ""},
@@ -413,6 +416,8 @@ func TestLayersSeeEachViolation(t *testing.T) {
 		{"kernel/drivers/virtionet", "osv/kernel/net/demux", "meet in pkt only"},
 		{"kernel/drivers/virtionet", "osv/kernel/drivers/virtioblk", "one package per device"},
 		{"kernel/drivers/virtio", "osv/kernel/drivers/virtionet", "knows no device"},
+		{"kernel/drivers/scsi", "osv/kernel/drivers/pvscsi", "knows no adapter"},
+		{"kernel/drivers/scsi", "osv/kernel/hw/mmio", "knows no adapter"},
 		{"kernel/drivers/virtionet", "osv/kernel/hw/gate", "parameters"},
 		{"kernel/drivers/virtionet", "osv/kernel/platform", "knows nobody who uses it"},
 		{"kernel/net/tcp", "osv/kernel/drivers/virtionet", "joined in platform"},
