@@ -175,14 +175,14 @@ func (t *txQueue) put(b *pkt.Buf) bool {
 		need += uint32(n+txMaxLen-1) / txMaxLen
 		pieces++
 	}
-	if total < etherLen || pieces > t.d.caps.TxScatter || !o.tso && total > t.maxFrame() || need > uint32(len(t.ring))-1 {
+	if total < etherLen || pieces > t.d.caps.TxScatter || !o.TSO && total > t.maxFrame() || need > uint32(len(t.ring))-1 {
 		t.drop(b)
 		return true
 	}
 	if need > t.free() {
 		return false
 	}
-	if o.tso {
+	if o.TSO {
 		o.rewrite(b)
 	}
 	if o.pops&txTXSM != 0 && !(t.hasCtx && t.ctx == o.ctx) {

@@ -1,6 +1,7 @@
 // Package nic holds what the drivers of network cards share above their
-// registers: where a receive goroutine sleeps, and the gate that keeps it out
-// while the card is reset or closed.
+// registers: where a receive goroutine sleeps, the gate that keeps it out while the
+// card is reset or closed, and what frames ask of cards that must be told where
+// headers are.
 //
 // Who may use it: packages under kernel/drivers. It may not know a card.
 // Start reading at Waiter.

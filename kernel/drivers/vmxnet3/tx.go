@@ -156,15 +156,15 @@ func (t *txQueue) put(b *pkt.Buf) bool {
 		pieces++
 	}
 	if total < etherLen || pieces > t.d.caps.TxScatter || need > len(t.ring)-1 ||
-		!o.tso && (need > txMaxDescs || total > t.d.cfg.MTU+etherLen+4) {
+		!o.TSO && (need > txMaxDescs || total > t.d.cfg.MTU+etherLen+4) {
 		t.drop(b)
 		return true
 	}
 	if uint32(need) > t.free() {
 		return false
 	}
-	if o.tso {
-		o.rewrite(b)
+	if o.TSO {
+		o.Reseed(b)
 	}
 	// The first descriptor gets its generation last: the device then sees all of
 	// the frame or nothing.
