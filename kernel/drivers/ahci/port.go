@@ -292,6 +292,9 @@ func (p *port) Depth() int {
 	return p.depth
 }
 
+// Reset resets the HBA, with all its disks, under load.
+func (p *port) Reset() error { return p.c.Reset() }
+
 // Err is blk.Disk's.
 func (p *port) Err() error {
 	p.mu.Lock()

@@ -114,6 +114,14 @@ func (c *Controller) disable() error {
 // shutdown is the normal shutdown of §3.6.1: no new commands, queues deleted,
 // CC.SHN. Caller must hold mu.
 func (c *Controller) shutdown() error {
+	c.deleteQueues()
+	c.regs.Store32(regCC, c.regs.Load32(regCC)&^ccSHNMask|ccSHNNormal)
+	return c.waitStatus("shutdown", cstsSHSTMask, cstsSHSTDone, c.cfg.AdminTimeout)
+}
+
+// deleteQueues freezes and deletes all I/O queues, as far as the controller answers:
+// the reset that follows deletes them anyway. Caller must hold mu.
+func (c *Controller) deleteQueues() {
 	for _, q := range c.queues {
 		q.setState(frozen)
 	}
@@ -122,13 +130,11 @@ func (c *Controller) shutdown() error {
 			cmd := newCommand(op, 0)
 			cmd[10] = uint32(q.id)
 			if _, err := c.exec(&cmd); err != nil {
-				log.Warnf("shutdown: %v", err)
-				break // the reset that follows deletes them
+				log.Warnf("queue %d: %v", q.id, err)
+				return
 			}
 		}
 	}
-	c.regs.Store32(regCC, c.regs.Load32(regCC)&^ccSHNMask|ccSHNNormal)
-	return c.waitStatus("shutdown", cstsSHSTMask, cstsSHSTDone, c.cfg.AdminTimeout)
 }
 
 // waitStatus waits until the bits of CSTS in mask are want.

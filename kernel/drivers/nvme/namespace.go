@@ -104,6 +104,9 @@ func (n *Namespace) ID() (string, error) {
 	return n.c.info.serial, nil
 }
 
+// Reset resets the controller, with all its namespaces, under load.
+func (n *Namespace) Reset() error { return n.c.Reset() }
+
 // Err is blk.Disk's.
 func (n *Namespace) Err() error {
 	if err := n.c.Err(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"osv/kernel/blk"
 	"osv/kernel/drivers/nvme"
@@ -85,6 +86,49 @@ func TestNamespacesOnQEMU(t *testing.T) {
 	d := c.Disks()
 	if len(d) != 2 || d[0].Size() != 1<<20 || d[1].Size() != 2<<20 || d[1].BlockSize() != 4096 {
 		t.Errorf("%d namespaces", len(d))
+	}
+}
+
+// Resets under load lose nothing.
+func TestResetOnQEMU(t *testing.T) {
+	for _, vectors := range []int{0, 3} {
+		m := qtest.Start(t, "-machine", "q35,memory-backend=ram", "-device", "nvme,drive=d,serial=s1",
+			"-blockdev", "driver=raw,node-name=d,file.driver=file,file.filename="+diskFile(t))
+		f := m.Function(vectors, isNVMe)
+		c, err := nvme.New(f.BARs[0], m, f.Lines, nvme.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := make(chan struct{})
+		var resets sync.WaitGroup
+		n := 0
+		resets.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(10 * time.Millisecond):
+				}
+				if err := c.Reset(); err != nil {
+					t.Error(err)
+				}
+				n++
+			}
+		})
+		model := make([]byte, qemuDisk)
+		randomTransfers(t, c.Disks()[0], model)
+		close(stop)
+		resets.Wait()
+		got := make([]byte, qemuDisk)
+		if _, err := c.Disks()[0].ReadAt(got, 0); err != nil || !bytes.Equal(got, model) {
+			t.Error("the disk differs from the model: ", err)
+		}
+		if n < 3 {
+			t.Errorf("%d resets", n)
+		}
+		if err := c.Close(); err != nil || m.Live() != 0 {
+			t.Error(err, m.Live())
+		}
 	}
 }
 

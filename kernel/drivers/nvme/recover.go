@@ -90,6 +90,15 @@ func (c *Controller) reset(epoch uint32, why string) {
 		c.stopLocked(errorf("nothing was completed between %d resets: %w", maxResets, blk.ErrTimeout))
 		return
 	}
+	c.restart(why, !late)
+}
+
+// restart resets the controller and goes on; count is resume's. Caller must hold
+// mu.
+func (c *Controller) restart(why string, count bool) {
+	if c.regs.Load32(regCSTS)&cstsFatal == 0 { // a reset is safer with nothing under way
+		c.deleteQueues()
+	}
 	for _, q := range c.all() {
 		q.setState(frozen)
 	}
@@ -98,8 +107,20 @@ func (c *Controller) reset(epoch uint32, why string) {
 		return
 	}
 	for _, q := range c.queues {
-		q.resume(!late)
+		q.resume(count)
 	}
+}
+
+// Reset is a controller reset under load: what is under way is sent again.
+func (c *Controller) Reset() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped.Load() == nil {
+		c.epoch.Add(1)
+		c.restart("a caller", false)
+		c.epoch.Add(1)
+	}
+	return c.Err()
 }
 
 // comeBack takes a frozen controller to where its queues are created. Caller must

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"osv/kernel/blk"
+	"osv/kernel/hw/dma"
 	"osv/kernel/ktest/fakenvme"
 )
 
@@ -236,6 +237,38 @@ func TestGivenUp(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A reset that is asked for loses nothing, however often.
+func TestResetUnderLoad(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, rigOpt{lines: 3})
+		r.fake.Set(func() { r.fake.Manual = true })
+		m := r.region(40*512, 4096)
+		defer r.mem.Free(m)
+		reqs := make([]blk.Request, 40)
+		done := 0
+		for i := range reqs {
+			reqs[i] = blk.Request{Op: blk.OpRead, Sector: uint64(i), Mem: []dma.Region{m.Slice(i*512, 512)}, Done: func(*blk.Request) { done++ }}
+			r.d.Submit(&reqs[i])
+		}
+		for range 8 {
+			r.fake.Step()
+			if err := r.c.Reset(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		r.settle()
+		for i := range reqs {
+			if reqs[i].Err != nil {
+				t.Error(reqs[i].Err)
+			}
+		}
+		if done != len(reqs) || r.fake.Resets() != 8 || !bytes.Equal(m.Bytes, r.fake.Spaces[1].Disk[:len(m.Bytes)]) {
+			t.Errorf("%d requests done after %d resets, or data differ", done, r.fake.Resets())
+		}
+	})
 }
 
 func TestLiesEndAllRequests(t *testing.T) {

@@ -2,7 +2,8 @@
 // 64 requests at a time, and compares each byte read with a model. Errors that the
 // host injects must surface as errors, and nothing that was acknowledged may
 // differ. In the end the disks are shut down. Arguments: "errors" where errors are
-// injected; "total=MIB" for how much is moved on each disk, 1024 if not said.
+// injected; "resets" to reset the controller again and again meanwhile; "total=MIB"
+// for how much is moved on each disk, 1024 if not said.
 //
 //boot:want ^blk: ok$
 //boot:timeout 180s
@@ -22,6 +23,18 @@
 //boot:disk 64M,bus=nvme,eio=write_aio@8192,eio=read_aio@20480
 //boot:append errors total=512
 //boot:want ^blk: [1-9]\d* errors
+//boot:machine q35,pc
+//boot:cpus 1,2
+//boot:test nvme-reset
+//boot:disk 64M,bus=nvme
+//boot:append resets total=512
+//boot:want ^blk: [1-9]\d* resets
+//boot:machine q35,pc
+//boot:cpus 1,2
+//boot:test ahci-reset
+//boot:disk 64M,bus=ahci
+//boot:append resets total=512
+//boot:want ^blk: [1-9]\d* resets
 //boot:machine q35,pc
 //boot:cpus 1,2
 //boot:test mixed
@@ -54,6 +67,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"osv/kernel/blk"
 	"osv/kernel/platform"
@@ -130,7 +144,7 @@ func (t *tally) add(n int, failed bool) (done bool) {
 
 func main() {
 	s := platform.Start()
-	injected, total := false, 1<<30
+	injected, resets, total := false, false, 1<<30
 	for _, a := range os.Args[1:] {
 		if mib, ok := strings.CutPrefix(a, "total="); ok {
 			n, err := strconv.Atoi(mib)
@@ -141,6 +155,7 @@ func main() {
 			total = n << 20
 		}
 		injected = injected || a == "errors"
+		resets = resets || a == "resets"
 	}
 	if len(s.Disks) == 0 {
 		fmt.Println("blk: no disk")
@@ -148,7 +163,14 @@ func main() {
 	}
 	fmt.Printf("blk: %d disks\n", len(s.Disks))
 	for _, d := range s.Disks {
+		stop := make(chan struct{})
+		if resets {
+			go resetMeanwhile(d, stop)
+		}
 		run(d, total, injected)
+		if resets {
+			stop <- struct{}{}
+		}
 	}
 	if err := s.CloseDisks(); err != nil {
 		fmt.Println("blk: close:", err)
@@ -161,6 +183,22 @@ func main() {
 		}
 	}
 	fmt.Println("blk: ok")
+}
+
+// resetMeanwhile resets the controller of d every now and then.
+func resetMeanwhile(d blk.Disk, stop <-chan struct{}) {
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			fmt.Printf("blk: %d resets\n", n)
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+		if err := d.(interface{ Reset() error }).Reset(); err != nil {
+			fmt.Println("blk: reset:", err)
+			os.Exit(1)
+		}
+	}
 }
 
 // run moves total bytes to and from a disk of zeroes.
