@@ -105,7 +105,7 @@ func chainOf(t *testing.T, d *e1000.Device, f []byte, size int) (first *pkt.Buf)
 }
 
 // The cards of a real QEMU: frames of 60 to 9014 bytes pass both ways, in order
-// and whole, the receive loop is woken for each, and a reset now and then changes
+// and whole, the receive loop is woken for each, and a reset in between changes
 // nothing. More with -soak N.
 func TestOnQEMU(t *testing.T) {
 	for _, c := range qemuKinds {
@@ -135,7 +135,7 @@ func TestOnQEMU(t *testing.T) {
 					t.Fatalf("frame %d of %d bytes came in as %d: %v", i, len(back), got.TotalLen(), d.Fault())
 				}
 				got.Put()
-				if i%200 == 199 {
+				if i == *soak/2 {
 					if err := d.Reset(); err != nil {
 						t.Fatal(err)
 					}

@@ -40,6 +40,7 @@ const (
 	header  = 22 // addresses, type, sequence number
 	maxSize = 9014
 	lost    = 300 * time.Millisecond // a frame that takes longer is
+	down    = 20 * time.Millisecond  // how long the cable is out
 	giveUp  = 30 * time.Second
 	etype   = 0x88B5 // local experiments, IEEE 802 §9.2.4
 )
@@ -245,17 +246,16 @@ func Run(t testing.TB, l Link, wire net.Conn, o Options) (in, out uint64, resets
 			continue
 		case <-work:
 		}
-		switch i++; i % 3 {
-		case 0:
+		if i++; i%2 == 1 {
 			o.SetLink(false)
-		case 1:
+			<-time.After(down)
 			o.SetLink(true)
-		case 2:
-			if err := l.Reset(); err != nil {
-				t.Error(err)
-			}
-			resets++
+			continue
 		}
+		if err := l.Reset(); err != nil {
+			t.Error(err)
+		}
+		resets++
 	}
 	if o.SetLink != nil {
 		o.SetLink(true)
