@@ -14,7 +14,7 @@ COUNT ?= 1
 DURATION ?=
 PLAN ?=
 FUZZTIME ?= 10s
-DEBS := qemu-system-x86 qemu-utils seabios ipxe-qemu gcc libc6-dev binutils iproute2 iperf3 iperf memcached libmemcached-tools cpio xz-utils e2fsprogs curl wrk iputils-ping
+DEBS := qemu-system-x86 qemu-utils seabios ipxe-qemu gcc libc6-dev binutils iproute2 iperf3 iperf memcached libmemcached-tools cpio xz-utils e2fsprogs curl wrk iputils-ping ovmf
 
 # Packages with test code: all but the programs that only boot.
 PKGS = $(shell go list ./... | grep -v /ktest/progs/)
@@ -22,7 +22,7 @@ PKGS = $(shell go list ./... | grep -v /ktest/progs/)
 .PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
-	@echo "Variables: APP=./package CPUS=2 MEM=256 MACHINE=q35|pc|microvm APPEND='options' NET=… RUN=pattern"
+	@echo "Variables: PLAN=default|quick|full|flagship|iperf APP=./package CPUS=2 MEM=256 MACHINE=q35|pc|microvm APPEND='options' NET=… RUN=pattern"
 
 .PHONY: deps
 deps: ## install the Debian packages that tests and benchmarks use (as root), or name them
@@ -66,6 +66,15 @@ check: go ## gofmt, vet, layers, and "no heap below the runtime"
 boot-test: go deps ## boot every test program on q35, pc and microvm with 1, 2 and 4 vCPUs (RUN=, COUNT=)
 	go run ./harness/cmd/boottest kernel/ktest/progs $(if $(RUN),--run '$(RUN)') --count $(COUNT)
 	$(if $(RUN),,go test -tags boot -count=1 -run TestPowerButton ./harness/boottest)
+
+.PHONY: image-test
+image-test: go deps ## boot every image format in QEMU dressed as its target; a real client must get its answer
+	go test -tags boot -count=1 -timeout 30m -run TestBoot ./harness/diskimage
+
+.PHONY: images
+images: go ## disk images of osv, memcached and iperf in every format, with index.json and SHA256SUMS, in build/images
+	@go run ./harness/cmd/images build ./kernel/ktest/progs/hello --name osv --out build/images
+	@go run ./harness/cmd/images build ./appliances/memcached ./appliances/iperf --out build/images
 
 .PHONY: boot-bench
 boot-bench: go deps ## boot time, RAM floor, size and call costs beside a Linux guest
