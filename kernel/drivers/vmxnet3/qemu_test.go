@@ -152,7 +152,7 @@ func TestResetUnderLoadOnQEMU(t *testing.T) {
 	for _, c := range qemuKinds {
 		t.Run(c.name, func(t *testing.T) {
 			m, d, pool, wire := onQEMU(t, c.machine, c.vectors)
-			in, out, resets := nicsoak.Run(t, d, wire, nicsoak.Options{Packets: *soak, Every: max(*soak/12, 50), SetLink: func(up bool) { m.SetLink("n", up) }})
+			in, out, resets := nicsoak.Run(t, d, wire, nicsoak.Options{Packets: *soak, Every: min(max(*soak/12, 50), 10_000), SetLink: func(up bool) { m.SetLink("n", up) }})
 			t.Logf("of %d each way %d came in and %d went out, %d resets", *soak, in, out, resets)
 			if s := d.Stats(); s.RxErrors != 0 || d.Fault() != nil {
 				t.Errorf("%+v %v", s, d.Fault())
