@@ -64,8 +64,8 @@ type Buf struct {
 	idx  uint32
 	next uint32 // free-list link, index+1
 
-	of   *Buf         // of a share: whose memory this is; see share.go
-	refs atomic.Int32 // shares that are out, of a buffer that has them
+	of   *Buf  // of a share: whose memory this is; see share.go
+	refs int32 // shares that are out, of a buffer that has them
 }
 
 // Bytes returns the bytes in use.

@@ -2,6 +2,7 @@ package pkt
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"osv/kernel/hw/dma"
 )
@@ -40,7 +41,7 @@ func (b *Buf) Share(off, n int) *Buf {
 	}
 	s.Mem = mem
 	s.Head, s.Tail, s.of = 0, n, b
-	b.refs.Add(1)
+	atomic.AddInt32(&b.refs, 1)
 	return s
 }
 
@@ -78,11 +79,11 @@ func (b *Buf) leave() {
 // the holders there are: the last one finds 0, or makes it -1 where two let go at
 // once.
 func (b *Buf) release() {
-	if b.refs.Load() != 0 {
-		if b.refs.Add(-1) >= 0 {
+	if atomic.LoadInt32(&b.refs) != 0 {
+		if atomic.AddInt32(&b.refs, -1) >= 0 {
 			return
 		}
-		b.refs.Store(0)
+		atomic.StoreInt32(&b.refs, 0)
 	}
 	b.pool.put(b)
 }

@@ -3,6 +3,7 @@ package pkt
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"osv/kernel/hw/dma"
@@ -124,7 +125,7 @@ func TestSharesUnderContention(t *testing.T) {
 	close(out)
 	putters.Wait()
 	for _, b := range all(t, p, 8) {
-		if b.refs.Load() != 0 {
+		if atomic.LoadInt32(&b.refs) != 0 {
 			t.Error("a buffer with shares came back")
 		}
 		b.Put()
