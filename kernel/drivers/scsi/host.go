@@ -316,39 +316,59 @@ func (h *Host) run(s *scratch, at Address, c cdb, n int) {
 	h.t.Queue(l)
 	limit := time.NewTimer(h.cfg.Timeout)
 	defer limit.Stop()
-	select {
-	case <-s.done:
-		return
-	case <-limit.C:
+	for !s.wait(limit) {
+		h.t.Poll()
+		if s.ended() {
+			return
+		}
+		if err := h.t.Abort(&s.cmd); !errors.Is(err, ErrWaits) {
+			h.giveUp(s, at, err, limit)
+			return
+		}
+		limit.Reset(h.cfg.Timeout) // it begins anew
 	}
-	h.t.Poll()
-	select {
-	case <-s.done:
-		return
-	default:
-	}
+}
+
+// giveUp ends a command that is not answered and was aborted, with that error.
+func (h *Host) giveUp(s *scratch, at Address, err error, limit *time.Timer) {
 	h.turn.Lock()
 	defer h.turn.Unlock()
-	log.Warnf("%s: unit %v: command %02xh is not answered within %v", h.limits.Driver, at, c.b[0], h.cfg.Timeout)
-	for _, step := range []func() error{
-		func() error { return h.t.Abort(&s.cmd) },
-		func() error { return h.t.ResetUnit(at) },
-	} {
-		err := step()
-		limit.Reset(h.cfg.AbortTimeout)
-		select {
-		case <-s.done:
-			s.cmd.lateResult(h.cfg.Timeout)
-			return
-		case <-limit.C:
-		}
+	log.Warnf("%s: unit %v: command %02xh is not answered within %v", h.limits.Driver, at, s.cmd.CDB[0], h.cfg.Timeout)
+	for i := range 2 {
 		if err != nil {
 			log.Warnf("%s: unit %v: %v", h.limits.Driver, at, err)
+		}
+		limit.Reset(h.cfg.AbortTimeout)
+		if s.wait(limit) {
+			s.cmd.lateResult(h.cfg.Timeout)
+			return
+		}
+		if i == 0 {
+			err = h.t.ResetUnit(at)
 		}
 	}
 	h.t.Reset(fmt.Sprintf("unit %v does not answer", at))
 	<-s.done
 	s.cmd.lateResult(h.cfg.Timeout)
+}
+
+// wait waits for the command to end, and reports false once limit is over.
+func (s *scratch) wait(limit *time.Timer) bool {
+	select {
+	case <-s.done:
+		return true
+	case <-limit.C:
+		return false
+	}
+}
+
+func (s *scratch) ended() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // lateResult makes an aborted command one that was not answered.

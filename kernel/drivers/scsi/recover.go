@@ -1,6 +1,7 @@
 package scsi
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -205,7 +206,16 @@ func (d *Disk) recover() {
 
 func (d *Disk) abort(late []*task) error {
 	for _, t := range late {
-		if err := d.h.t.Abort(&t.Command); err != nil {
+		err := d.h.t.Abort(&t.Command)
+		if errors.Is(err, ErrWaits) { // its time begins anew
+			d.mu.Lock()
+			if t.used && t.late {
+				t.late, t.began = false, d.watch.Begin()
+			}
+			d.mu.Unlock()
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}

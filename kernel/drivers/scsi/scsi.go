@@ -27,6 +27,7 @@
 package scsi
 
 import (
+	"errors"
 	"fmt"
 
 	"osv/kernel/blk"
@@ -194,19 +195,14 @@ func (l *List) Append(m *List) {
 	*m = List{}
 }
 
-// Remove takes c out of l and reports whether it was there.
-func (l *List) Remove(c *Command) bool {
-	var rest List
-	found := false
-	for x := l.Pop(); x != nil; x = l.Pop() {
+// Has reports whether c is in l.
+func (l *List) Has(c *Command) bool {
+	for x := l.head; x != nil; x = x.next {
 		if x == c {
-			found = true
-		} else {
-			rest.Push(x)
+			return true
 		}
 	}
-	*l = rest
-	return found
+	return false
 }
 
 // Transport is a host adapter that has been started.
@@ -220,7 +216,8 @@ type Transport interface {
 	Poll()
 	// Abort ends one command by task management and waits for the answer to that;
 	// the command itself ends by Finish, before or soon after. A command that is
-	// not under way is no error.
+	// not under way is no error; for one that still waits in the adapter, nothing
+	// is done and ErrWaits is returned.
 	Abort(c *Command) error
 	// ResetUnit is a LOGICAL UNIT RESET, and waits for the answer.
 	ResetUnit(a Address) error
@@ -230,6 +227,9 @@ type Transport interface {
 	// Err says why the adapter stopped, nil while it works.
 	Err() error
 }
+
+// ErrWaits is what Abort says of a command that the unit does not have yet.
+var ErrWaits = errors.New("command waits for room in the adapter")
 
 // Limits are an adapter's.
 type Limits struct {

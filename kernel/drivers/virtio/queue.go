@@ -28,6 +28,7 @@ type Queue struct {
 	mask      uint16
 	eventIdx  bool
 	ignoreLen bool // legacy devices garble the length of chains they only read, §2.7.8.1
+	cutLen    bool
 	notify    Notify
 	index     uint16
 
@@ -73,6 +74,9 @@ type QueueOptions struct {
 	MaxSize int    // use at most this many descriptors, a power of two; 0: as many as the device offers, to 1024
 	MaxSegs int    // segments of the longest Post; above 1 it makes indirect tables, if agreed on
 	Vector  uint16 // MSI-X table index for used buffers, or NoVector
+	// CutLen is for device types whose devices are known to count more than they
+	// wrote: what Reap returns is cut to what the chain takes, and breaks nothing.
+	CutLen bool
 }
 
 const (
@@ -83,7 +87,7 @@ const (
 // Queue sets up queue i (step 7 of §3.1.1); call it before Start.
 func (d *Device) Queue(i int, o QueueOptions) (*Queue, error) {
 	t := d.Transport
-	q := &Queue{index: uint16(i), driver: d.name, ignoreLen: t.Legacy(), eventIdx: d.Features.Has(FeatureEventIdx)}
+	q := &Queue{index: uint16(i), driver: d.name, ignoreLen: t.Legacy(), eventIdx: d.Features.Has(FeatureEventIdx), cutLen: o.CutLen}
 	n, err := t.QueueMax(q.index)
 	if err != nil {
 		return nil, fmt.Errorf("%s: queue %d: %w", d.name, i, err)
@@ -332,11 +336,11 @@ func (q *Queue) Reap() (head uint16, n uint32, ok bool) {
 	}
 	s := &q.slots[id]
 	if n > s.room {
-		if s.room != 0 || !q.ignoreLen {
+		if !q.cutLen && (s.room != 0 || !q.ignoreLen) {
 			q.badLen(id, n, s.room)
 			return 0, 0, false
 		}
-		n = 0
+		n = s.room
 	}
 	head = uint16(id)
 	tail := s

@@ -35,6 +35,7 @@ const (
 	IDBlock   DeviceID = 2
 	IDConsole DeviceID = 3
 	IDEntropy DeviceID = 4
+	IDSCSI    DeviceID = 8
 )
 
 // Status is the device status field, §2.1. Bits are only ever added, in the
