@@ -4,6 +4,9 @@
 // in order; then all must arrive again. Its argument is the number of packets; a
 // million is the soak.
 //
+// The hub has more than two cards: with two, frames that QEMU's hub held back for
+// one that does not receive overtake those that wait in the card's own queue.
+//
 //boot:want ^cards: passed
 //boot:reject ^cards: .* differs
 //boot:append --mtu=9000 --verbose 6000
