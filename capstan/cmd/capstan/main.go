@@ -22,6 +22,7 @@ import (
 
 	"osv/capstan/hypervisor"
 	"osv/capstan/instance"
+	"osv/capstan/remote"
 	"osv/capstan/repo"
 )
 
@@ -47,6 +48,9 @@ type cli struct {
 	Instances instancesCmd `cmd:"" aliases:"I" help:"List the instances."`
 	Stop      stopCmd      `cmd:"" help:"Stop instances."`
 	Delete    deleteCmd    `cmd:"" help:"Delete stopped instances with their disks."`
+	Pull      pullCmd      `cmd:"" help:"Fetch images from the repository, checked before use."`
+	Push      pushCmd      `cmd:"" help:"Put images into the repository: a registry or a folder."`
+	Search    searchCmd    `cmd:"" help:"List the images in the repository."`
 	Rmi       rmiCmd       `cmd:"" help:"Remove images from the store."`
 	Info      infoCmd      `cmd:"" help:"Show what is known of an image."`
 	Import    importCmd    `cmd:"" help:"Put an image file into the store: a kernel ELF, QCOW2 or raw disk."`
@@ -55,6 +59,8 @@ type cli struct {
 	Compose   composeCmd   `cmd:"" help:"Make an image of a Go program and a folder of files, without a Capstanfile."`
 	Package   packageCmd   `cmd:"" help:"Begin a project."`
 	Volume    volumeCmd    `cmd:"" help:"Make and delete disks for --volume."`
+	Trust     trustCmd     `cmd:"" help:"Keys that images may be signed with."`
+	Sign      signCmd      `cmd:"" help:"Sign the index of a folder of images."`
 	Config    configCmd    `cmd:"" help:"Show the configuration."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 
@@ -137,7 +143,7 @@ func (a *app) fail(err error) int {
 	case errors.As(err, &u):
 		fmt.Fprintf(a.err, "capstan: %v (capstan --help)\n", err)
 		return statusUsage
-	case errors.As(err, &noImage), errors.As(err, &noInstance):
+	case errors.As(err, &noImage), errors.As(err, &noInstance), errors.Is(err, remote.ErrNotFound):
 		fmt.Fprintf(a.err, "capstan: %v\n", err)
 		return statusNotThere
 	}

@@ -12,6 +12,7 @@ import (
 	"osv/capstan/build"
 	"osv/capstan/hypervisor"
 	"osv/capstan/instance"
+	"osv/capstan/remote"
 	"osv/capstan/repo"
 	"osv/kernel/imagefmt"
 )
@@ -37,6 +38,7 @@ type runCmd struct {
 	Direct   bool     `help:"qemu: boot the kernel without firmware and disk: the fastest start."`
 	NoKVM    bool     `help:"qemu: do not use KVM." name:"no-kvm"`
 	Upload   string   `name:"gce-upload-dir" help:"gce: where the image is uploaded." placeholder:"gs://BUCKET/FOLDER"`
+	Unsigned bool     `name:"insecure-unsigned" help:"Where the image must be fetched: take it unsigned."`
 	Verbose  bool     `short:"v" help:"Print what the kernel finds at boot, and the ports."`
 }
 
@@ -286,7 +288,7 @@ func (a *app) imageToRun(s *repo.Store, what, format string) (repo.Image, error)
 	if err == nil || !errors.As(err, &none) {
 		return img, err
 	}
-	if a.url() != "" && !a.cli.Offline {
+	if own, _ := remote.Registry(ref); (own != "" || a.url() != "") && !a.cli.Offline {
 		return a.fetchToRun(s, ref, format)
 	}
 	if ref.Digest == "" && ref.Tag == "latest" {
