@@ -29,6 +29,12 @@ const (
 // Name is "firecracker".
 func (Firecracker) Name() string { return "firecracker" }
 
+// Installed looks for the tool.
+func (Firecracker) Installed(h *Host) error {
+	_, err := h.tool("firecracker", fcTool, fcHint)
+	return err
+}
+
 // Format is "elf".
 func (Firecracker) Format() string { return "elf" }
 

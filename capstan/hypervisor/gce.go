@@ -17,6 +17,9 @@ const gceTool, gceHint = "gcloud", "install the Google Cloud CLI from https://cl
 // Name is "gce".
 func (GCE) Name() string { return "gce" }
 
+// Installed looks for the tool.
+func (GCE) Installed(h *Host) error { _, err := h.tool("gce", gceTool, gceHint); return err }
+
 // Format is "gce".
 func (GCE) Format() string { return "gce" }
 

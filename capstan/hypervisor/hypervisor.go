@@ -181,6 +181,8 @@ type Hypervisor interface {
 	Name() string
 	// Format is what a machine's Disk (or for "elf" its Kernel) must be.
 	Format() string
+	// Installed is an error of type *Missing where its tool is not there.
+	Installed(h *Host) error
 	// Check refuses a machine that this hypervisor cannot run, before anything is made.
 	Check(m Machine) error
 	// Start makes the machine and starts it. With foreground, wait blocks until it has

@@ -28,6 +28,9 @@ const (
 // Name is "qemu".
 func (QEMU) Name() string { return "qemu" }
 
+// Installed looks for the tool.
+func (QEMU) Installed(h *Host) error { _, err := h.tool("qemu", qemuTool, qemuHint); return err }
+
 // Format is "qcow2"; a machine with a Kernel needs no disk.
 func (QEMU) Format() string { return "qcow2" }
 
@@ -150,7 +153,11 @@ func (q QEMU) Start(ctx context.Context, h *Host, m Machine, fg *IO) (func() err
 	go func() { ended <- cmd.Wait() }()
 	c, err := q.connect(ctx, m, ended, startWait)
 	if err != nil {
-		cmd.Process.Kill() //nolint:errcheck // gone already is fine
+		cmd.Process.Kill()                 //nolint:errcheck // gone already is fine
+		if ctx.Err() != nil && fg != nil { // interrupted, as one ends a machine in the foreground
+			<-ended
+			return func() error { return nil }, nil
+		}
 		return nil, fmt.Errorf("qemu: %w: %s", err, stderrTail(errPath))
 	}
 	if c != nil {

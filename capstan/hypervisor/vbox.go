@@ -18,6 +18,9 @@ const vboxTool, vboxHint = "VBoxManage", "install VirtualBox from https://www.vi
 // Name is "vbox".
 func (VirtualBox) Name() string { return "vbox" }
 
+// Installed looks for the tool.
+func (VirtualBox) Installed(h *Host) error { _, err := h.tool("vbox", vboxTool, vboxHint); return err }
+
 // Format is "virtualbox".
 func (VirtualBox) Format() string { return "virtualbox" }
 

@@ -21,6 +21,9 @@ const vmwTool, vmwHint = "vmrun", "install VMware Workstation or Fusion"
 // Name is "vmw".
 func (VMware) Name() string { return "vmw" }
 
+// Installed looks for the tool.
+func (VMware) Installed(h *Host) error { _, err := h.tool("vmw", vmwTool, vmwHint); return err }
+
 // Format is "vmware".
 func (VMware) Format() string { return "vmware" }
 

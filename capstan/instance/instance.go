@@ -182,6 +182,9 @@ func (m *Manager) Create(ctx context.Context, s *repo.Store, img repo.Image, h h
 	if err := h.Check(*c); err != nil {
 		return i, err
 	}
+	if err := h.Installed(m.Host); err != nil {
+		return i, err
+	}
 	dir := filepath.Join(m.Dir, h.Name(), i.Name)
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return i, err

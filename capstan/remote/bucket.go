@@ -63,7 +63,7 @@ func (t *tree) bucketNames(ctx context.Context) (names []string, err error) {
 			return nil, fmt.Errorf("no bucket: %w", err)
 		}
 		for _, c := range l.Contents {
-			if dir, ok := strings.CutSuffix(c.Key, "/index.yaml"); ok && !strings.HasPrefix(dir, "packages/") {
+			if dir, ok := strings.CutSuffix(c.Key, "/index.yaml"); ok && strings.Contains(dir, "/") && !strings.HasPrefix(dir, "packages/") {
 				names = append(names, dir)
 			}
 			marker = c.Key

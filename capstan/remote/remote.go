@@ -157,7 +157,7 @@ func verify(f *Found, ref repo.Ref, o PullOptions) (string, error) {
 	var untrusted *sign.Untrusted
 	switch {
 	case err == nil && f.Comment != "" && comment != f.Comment:
-		return "", fmt.Errorf("%w: it is for %q, not for %q", sign.ErrWrong, comment, f.Comment)
+		return "", fmt.Errorf("%w: it is for %q, not for %q: nothing was fetched", sign.ErrWrong, comment, f.Comment)
 	case err == nil:
 		return key.ID, nil
 	case errors.Is(err, sign.ErrUnsigned), errors.As(err, &untrusted):
