@@ -27,6 +27,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -220,13 +221,21 @@ func (s *Store) Remove(ref Ref) (freed int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return s.collect()
+	mine := map[string]bool{i.Digest.Encoded(): true}
+	for _, d := range append([]v1.Descriptor{i.Manifest.Config}, i.Manifest.Layers...) {
+		mine[d.Digest.Encoded()] = true
+	}
+	return s.collect(mine)
 }
 
-// collect deletes blobs that no image reaches. Blobs younger than the lock that a
-// process is about to name are safe: they are named under the same lock, and what is
-// missing then is an error there, never a broken image.
-func (s *Store) collect() (freed int64, err error) {
+// orphanAge is when a blob without a name is not one that another process is about to
+// name any more.
+const orphanAge = time.Hour
+
+// collect deletes blobs that no image reaches: those in mine, and others that have been
+// there for orphanAge. A process that was about to name one of mine finds it missing,
+// and says so; there is never a broken image.
+func (s *Store) collect(mine map[string]bool) (freed int64, err error) {
 	unlock, err := s.lock()
 	if err != nil {
 		return 0, err
@@ -256,12 +265,11 @@ func (s *Store) collect() (freed int64, err error) {
 		return 0, fmt.Errorf("store: %w", err)
 	}
 	for _, e := range blobs {
-		if keep[e.Name()] || strings.HasPrefix(e.Name(), ".") {
+		st, err := e.Info()
+		if err != nil || keep[e.Name()] || !mine[e.Name()] && time.Since(st.ModTime()) < orphanAge {
 			continue
 		}
-		if st, err := e.Info(); err == nil {
-			freed += st.Size()
-		}
+		freed += st.Size()
 		if err := os.Remove(filepath.Join(s.blobDir(), e.Name())); err != nil {
 			return freed, fmt.Errorf("store: %w", err)
 		}

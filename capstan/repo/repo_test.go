@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -117,6 +118,25 @@ func TestStoreNamesAndForgets(t *testing.T) {
 	}
 	if freed, err := s.Remove(b.Ref); err != nil || freed < 1000 || s.Has(elf) {
 		t.Errorf("freed %d, %v", freed, err)
+	}
+	// What nobody named is another's in the making, until it is old.
+	orphan, err := s.Add("x", strings.NewReader("orphan"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, old := range []bool{false, true} {
+		if old {
+			past := time.Now().Add(-2 * time.Hour)
+			if err := os.Chtimes(s.Path(orphan), past, past); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.Remove(fixture.Image(t, s, "c", 10).Ref); err != nil {
+			t.Fatal(err)
+		}
+		if s.Has(orphan) == old {
+			t.Errorf("old %v: there %v", old, !old)
+		}
 	}
 	if _, err := s.Get(a.Ref); err == nil || !strings.HasSuffix(err.Error(), "(the store is empty)") {
 		t.Error(err)

@@ -26,10 +26,13 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestMain plays QEMU where FAKE says so.
+// TestMain plays QEMU, or is the command itself, where FAKE says so.
 func TestMain(m *testing.M) {
-	if os.Getenv("FAKE") == "qemu" {
+	switch os.Getenv("FAKE") {
+	case "qemu":
 		fixture.FakeQEMU()
+	case "capstan":
+		main()
 	}
 	os.Exit(m.Run())
 }
@@ -366,6 +369,38 @@ func TestRunFetchesFromATree(t *testing.T) {
 	user.fails(3, "image other:latest: not found in "+srv.URL+" (it has app)\n", "pull", "other")
 	if got := user.ok("search", "--json"); !strings.Contains(got, `"name": "app"`) {
 		t.Error(got)
+	}
+}
+
+// A disk that is full: a small file system of the test's own, in a namespace.
+func TestFullDisk(t *testing.T) {
+	w := newWorld(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := `mount -t tmpfs -o size=400k none "$CAPSTAN_ROOT" || exit 77; "$0" "$@"; code=$?; find "$CAPSTAN_ROOT" -type f | sed "s|$CAPSTAN_ROOT|left |"; exit $code`
+	try := func(args ...string) (code int, out string) {
+		t.Helper()
+		cmd := exec.Command("unshare", append([]string{"--user", "--map-root-user", "--mount", "sh", "-c", script, self}, args...)...)
+		cmd.Env = append(os.Environ(), "FAKE=capstan", "CAPSTAN_ROOT="+w.root)
+		b, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() == 77 || strings.Contains(string(b), "unshare") {
+			t.Skipf("no namespaces here: %v %s", err, b)
+		}
+		return cmd.ProcessState.ExitCode(), string(b)
+	}
+	tree := t.TempDir()
+	maker := newWorld(t)
+	maker.ok("import", "big", maker.kernel(600000))
+	maker.ok("-u", tree, "push", "big")
+	w.t.Setenv("CAPSTAN_ROOT", w.root)
+	for _, args := range [][]string{{"-u", tree, "pull", "--insecure-unsigned", "big"}, {"import", "big", w.kernel(600000)}} {
+		code, out := try(args...)
+		_, left, _ := strings.Cut(out, "no space left on device\n")
+		if code != 1 || !strings.Contains(left, "left /oci/oci-layout\n") || strings.Contains(left, "index.json") || strings.Contains(left, "/.") || strings.Contains(left, "/partial/") {
+			t.Errorf("%v: status %d, %s", args, code, out)
+		}
 	}
 }
 
