@@ -216,7 +216,7 @@ func TestTimeouts(t *testing.T) {
 		r.fake.Set(func() { r.fake.NoInterrupt = true })
 		go func() {
 			time.Sleep(time.Second)
-			r.fake.Queues[2].Flush() // seen by nobody: the vector is not fired
+			r.fake.Set(func() { r.fake.Queues[2].Flush() }) // seen by nobody: the vector is not fired
 		}()
 		done := make(chan error)
 		go func() { _, err := r.d.ReadAt(make([]byte, 512), 0); done <- err }()
