@@ -181,6 +181,13 @@ func (d Disk) argv(i int, s Spec) []string {
 		ctl := "pvscsi" + strconv.Itoa(i)
 		out = append(out, "-device", "pvscsi,id="+ctl,
 			"-device", props("scsi-hd", "drive="+id, "bus="+ctl+".0", serial, more))
+	case VirtioSCSI:
+		ctl, queues := "vscsi"+strconv.Itoa(i), ""
+		if d.Queues > 0 {
+			queues = "num_queues=" + strconv.Itoa(d.Queues)
+		}
+		out = append(out, "-device", props("virtio-scsi-"+s.transport(), "id="+ctl, queues),
+			"-device", props("scsi-hd", "drive="+id, "bus="+ctl+".0", serial, more))
 	default:
 		queues := ""
 		if d.Queues > 0 {

@@ -175,6 +175,7 @@ func TestParseDisk(t *testing.T) {
 		"a.img,ro,discard,serial=X":         `"read-only":true`,
 		"a.img,bus=nvme":                    "nvme,drive=d0",
 		"a.img,queues=3":                    "num-queues=3",
+		"a.img,bus=virtio-scsi,queues=3":    "virtio-scsi-pci,id=vscsi0,num_queues=3",
 		"a.img,format=qcow2,snapshot":       "format=qcow2,snapshot=on",
 		"a.img,eio=read_aio@0x40,eio=flush": `{"event":"read_aio","errno":5,"sector":64}`,
 		"!":                                 "no path",

@@ -91,10 +91,11 @@ type DiskBus string
 
 // The disk controllers; "" = VirtioBlk.
 const (
-	VirtioBlk DiskBus = "virtio-blk"
-	AHCI      DiskBus = "ahci"
-	NVMe      DiskBus = "nvme"
-	PVSCSI    DiskBus = "pvscsi"
+	VirtioBlk  DiskBus = "virtio-blk"
+	AHCI       DiskBus = "ahci"
+	NVMe       DiskBus = "nvme"
+	PVSCSI     DiskBus = "pvscsi"
+	VirtioSCSI DiskBus = "virtio-scsi"
 )
 
 // Disk is one block device backed by a file.
@@ -103,7 +104,7 @@ type Disk struct {
 	Format   string // "raw" or "qcow2"; "" = raw
 	Bus      DiskBus
 	ReadOnly bool
-	Queues   int    // virtio-blk request queues; 0 = QEMU's choice (one a vCPU)
+	Queues   int    // virtio request queues; 0 = QEMU's choice (one a vCPU)
 	Serial   string // what the guest reads as the device's serial number
 	Discard  bool   // pass discard to the file
 	Snapshot bool   // writes go to a temporary overlay and are lost at exit
@@ -242,9 +243,9 @@ func (d Disk) validate() error {
 		return errors.New("no path")
 	}
 	switch d.Bus {
-	case "", VirtioBlk, AHCI, NVMe, PVSCSI:
+	case "", VirtioBlk, VirtioSCSI, AHCI, NVMe, PVSCSI:
 	default:
-		return fmt.Errorf("bus %q: want virtio-blk, ahci, nvme or pvscsi", d.Bus)
+		return fmt.Errorf("bus %q: want virtio-blk, virtio-scsi, ahci, nvme or pvscsi", d.Bus)
 	}
 	return nil
 }

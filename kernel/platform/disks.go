@@ -8,8 +8,11 @@ import (
 	"osv/kernel/blk"
 	"osv/kernel/drivers/ahci"
 	"osv/kernel/drivers/nvme"
+	"osv/kernel/drivers/pvscsi"
+	"osv/kernel/drivers/scsi"
 	"osv/kernel/drivers/virtio"
 	"osv/kernel/drivers/virtioblk"
+	"osv/kernel/drivers/virtioscsi"
 	"osv/kernel/hw/gate"
 	"osv/kernel/hw/mmio"
 	"osv/kernel/hw/pci"
@@ -52,6 +55,17 @@ var diskDrivers = []diskDriver{
 			return orClose(c.Disks(), c)
 		},
 	},
+	{
+		name: "pvscsi", bar: 0, lines: 1,
+		is: func(d *pci.Device) bool { return d.VendorID == 0x15ad && d.DeviceID == 0x07c0 }, // VMware's
+		open: func(s *System, regs mmio.Space, lines []irq.Line, name func(int) string) ([]blk.Disk, error) {
+			a, err := pvscsi.New(regs, s.Memory, lines[0], pvscsi.Config{SCSI: scsi.Config{Name: name}})
+			if err != nil {
+				return nil, err
+			}
+			return orClose(a.Disks(), a)
+		},
+	},
 }
 
 // virtioDisks are the kinds of virtio devices with disks, and how each is opened.
@@ -62,6 +76,13 @@ var virtioDisks = map[virtio.DeviceID]func(s *System, t virtio.Transport, lines 
 			return nil, err
 		}
 		return []blk.Disk{d}, nil
+	},
+	virtio.IDSCSI: func(s *System, t virtio.Transport, lines []irq.Line, name func(int) string) ([]blk.Disk, error) {
+		d, err := virtioscsi.New(t, s.Memory, lines, virtioscsi.Config{SCSI: scsi.Config{Name: name}})
+		if err != nil {
+			return nil, err
+		}
+		return orClose(d.Disks(), d)
 	},
 }
 

@@ -363,18 +363,25 @@ func (d *Disk) Err() error {
 	return d.h.t.Err()
 }
 
-// Close is blk.Disk's: requests under way end, later ones fail with blk.ErrClosed.
-// Adapter and memory are the adapter's, which has other disks.
-func (d *Disk) Close() error {
-	err := error(blk.ErrClosed)
-	d.gone.CompareAndSwap(nil, &err)
+// Reset is a LOGICAL UNIT RESET under load: what is under way is sent again.
+func (d *Disk) Reset() error { return d.h.t.ResetUnit(d.at) }
+
+// Close is blk.Disk's: what the unit caches is written out, requests under way end,
+// later ones fail with blk.ErrClosed. Adapter and memory are the adapter's, which
+// has other disks.
+func (d *Disk) Close() (err error) {
+	if d.Err() == nil {
+		err = d.Flush()
+	}
+	closed := error(blk.ErrClosed)
+	d.gone.CompareAndSwap(nil, &closed)
 	d.end()
 	for {
 		d.mu.Lock()
 		busy := d.busy
 		d.mu.Unlock()
 		if busy == 0 {
-			return nil
+			return err
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -55,6 +55,38 @@
 //boot:want ^blk: [1-9]\d* errors
 //boot:machine q35,pc
 //boot:cpus 1,2
+//boot:test virtio-scsi
+//boot:disk 64M,bus=virtio-scsi
+//boot:machine q35,pc,microvm
+//boot:cpus 1,2
+//boot:test virtio-scsi-eio
+//boot:disk 64M,bus=virtio-scsi,eio=write_aio@8192,eio=read_aio@20480
+//boot:append errors total=512
+//boot:want ^blk: [1-9]\d* errors
+//boot:machine q35,pc
+//boot:cpus 1,2
+//boot:test virtio-scsi-reset
+//boot:disk 64M,bus=virtio-scsi
+//boot:append resets total=512
+//boot:want ^blk: [1-9]\d* resets
+//boot:machine q35,pc
+//boot:cpus 1,2
+//boot:test pvscsi
+//boot:disk 64M,bus=pvscsi
+//boot:machine q35,pc
+//boot:cpus 1,2
+//boot:test pvscsi-eio
+//boot:disk 64M,bus=pvscsi,eio=write_aio@8192,eio=read_aio@20480
+//boot:append errors total=512
+//boot:want ^blk: [1-9]\d* errors
+//boot:machine q35,pc
+//boot:cpus 1,2
+//boot:test pvscsi-reset
+//boot:disk 64M,bus=pvscsi
+//boot:append resets total=512
+//boot:want ^blk: [1-9]\d* resets
+//boot:machine q35,pc
+//boot:cpus 1,2
 package main
 
 import (
