@@ -16,6 +16,67 @@ import (
 	"osv/kernel/imagefmt"
 )
 
+// TestMain plays QEMU where FAKE says so.
+func TestMain(m *testing.M) {
+	if os.Getenv("FAKE") == "qemu" {
+		fixture.FakeQEMU()
+	}
+	os.Exit(m.Run())
+}
+
+func TestLifeOfAnInstance(t *testing.T) {
+	t.Setenv("FAKE", "qemu")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := manager(t)
+	m.Host.Look = func(string) (string, error) { return self, nil }
+	s := fixture.Store(t)
+	opts := Options{Machine: hypervisor.Machine{Name: "a", NoKVM: true}}
+	i, err := m.Create(t.Context(), s, fixture.Image(t, s, "a", 10), hypervisor.QEMU{}, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wait, err := m.Start(t.Context(), i, nil); err != nil || wait != nil {
+		t.Fatal(err)
+	}
+	defer m.Stop(t.Context(), i, true)
+	got, err := m.Get(t.Context(), "a")
+	if err != nil || got.State != hypervisor.Running || got.Machine.Dir != i.Machine.Dir {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := m.Start(t.Context(), got, nil); err == nil || err.Error() != "instance a runs already" {
+		t.Error(err)
+	}
+	if err := m.Delete(t.Context(), got); err == nil || err.Error() != "instance a runs: stop it first (capstan stop a)" {
+		t.Error(err)
+	}
+	if _, err := m.Create(t.Context(), s, fixture.Image(t, s, "a", 10), hypervisor.QEMU{}, opts); err == nil || err.Error() != "instance a is running: stop it (capstan stop a) or choose another name (-i NAME)" {
+		t.Error(err)
+	}
+	if err := m.Stop(t.Context(), got, false); err != nil {
+		t.Error(err)
+	}
+	if got, err = m.Get(t.Context(), "a"); err != nil || got.State != hypervisor.Stopped {
+		t.Errorf("%+v, %v", got, err)
+	}
+	got.Hypervisor = "xen"
+	if _, err := m.Start(t.Context(), got, nil); err == nil {
+		t.Error("started by a hypervisor that there is not")
+	}
+	if err := m.Stop(t.Context(), got, false); err == nil {
+		t.Error("stopped by a hypervisor that there is not")
+	}
+	// A description that is damaged is named.
+	if err := os.WriteFile(filepath.Join(i.Machine.Dir, "instance.json"), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.List(t.Context()); err == nil || !strings.Contains(err.Error(), "instance.json: unexpected end of JSON input") {
+		t.Error(err)
+	}
+}
+
 func manager(t *testing.T) *Manager {
 	h := hypervisor.Local()
 	h.Look = func(string) (string, error) { return "tool", nil }

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"osv/capstan/build"
@@ -236,8 +238,47 @@ func (c *packageInitCmd) Run(a *app) error {
 	if err := create(filepath.Join(c.Dir, "main.go"), []byte(program)); err != nil {
 		return err
 	}
+	if err := a.module(c.Dir, f.Name); err != nil {
+		return err
+	}
 	a.say("wrote %s; build it: capstan build %s", filepath.Join(c.Dir, "main.go"), c.Dir)
 	return nil
+}
+
+// module makes a Go module of a folder that is in none, on the kernel of the module
+// that this is called in.
+func (a *app) module(dir, name string) error {
+	in := func(dir string, args ...string) string {
+		cmd := exec.CommandContext(a.ctx, "go", args...)
+		cmd.Dir = dir
+		out, err := cmd.Output()
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSpace(string(out))
+	}
+	if mod := in(dir, "env", "GOMOD"); mod != "" && mod != os.DevNull && mod != "NUL" {
+		return nil
+	}
+	osv := in("", "list", "-m", "-f", "{{.Dir}}", "osv")
+	if osv == "" {
+		a.say("%s is in no Go module: make one that requires osv (go mod init), or call this in a folder of the osv module", dir)
+		return nil
+	}
+	mod, err := os.ReadFile(filepath.Join(osv, "go.mod"))
+	if err != nil {
+		return err
+	}
+	sum, err := os.ReadFile(filepath.Join(osv, "go.sum"))
+	if err != nil {
+		return err
+	}
+	_, rest, ok := strings.Cut(string(mod), "\n") // all but the module's name
+	if !ok {
+		return fmt.Errorf("%s: no module", filepath.Join(osv, "go.mod"))
+	}
+	text := fmt.Sprintf("module %s\n%s\nrequire osv v0.0.0\n\nreplace osv => %s\n", name, rest, strconv.Quote(osv))
+	return errors.Join(create(filepath.Join(dir, "go.mod"), []byte(text)), create(filepath.Join(dir, "go.sum"), sum))
 }
 
 // create writes a file that must not be there.

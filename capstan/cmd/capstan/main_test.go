@@ -416,6 +416,41 @@ func TestPackageInit(t *testing.T) {
 		t.Error(err)
 	}
 	w.fails(1, "open ", "package", "init", dir)
+	// It is a module of its own, and becomes an image in one step.
+	t.Setenv("FAKE", "")
+	if got := w.ok("build", dir); !strings.HasPrefix(got, "built my-app:latest: ") {
+		t.Error(got)
+	}
+}
+
+// A folder of this module in one step, without a Capstanfile; twice the same.
+func TestComposeIsReproducible(t *testing.T) {
+	w := newWorld(t)
+	t.Setenv("FAKE", "")
+	prog := filepath.Join("..", "..", "..", "kernel", "ktest", "progs", "hello")
+	var digests []string
+	for _, name := range []string{"a", "a"} {
+		w.ok("compose", "-c", "--verbose", name, prog)
+		var row imageRow
+		if err := json.Unmarshal([]byte(w.quiet("info", "--json", name)), &row); err != nil {
+			t.Fatal(err)
+		}
+		digests = append(digests, row.Digest)
+	}
+	if digests[0] != digests[1] || digests[0] == "" {
+		t.Errorf("two builds: %v", digests)
+	}
+	w.ok("build", "-v", "-m", "64M", "-c", "2", "-e", "-- x", "-t", "b:1", "-p", "vbox", "-p", "raw", prog)
+	if got := w.ok("info", "b:1"); !strings.Contains(got, "formats:   virtualbox raw elf\n") || !strings.Contains(got, "machine:   64 MiB, 2 vCPU\n") {
+		t.Error(got)
+	}
+	files := t.TempDir()
+	w.fails(1, "Capstanfile: files or rootfs given, and osv/kernel/ktest/progs/hello embeds none: ", "compose", "c", prog, func() string {
+		if err := os.WriteFile(filepath.Join(files, "f"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return files
+	}())
 }
 
 // Help of every verb, as it is printed.
