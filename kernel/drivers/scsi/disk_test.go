@@ -235,15 +235,15 @@ func TestScan(t *testing.T) {
 		}
 	})
 	for name, before := range map[string]func(*rig){
-		"not ready for good": func(r *rig) { r.judge(times(1000, fakescsi.Check(2, 0x3a00)), opTUR) },
+		"not ready for good": func(r *rig) { r.judge(times(1<<30, fakescsi.Check(2, 0x3a00)), opTUR) },
 		"ready never":        func(r *rig) { r.judge(times(1<<30, fakescsi.Check(2, 0x0401)), opTUR) },
 		"busy for good":      func(r *rig) { r.judge(times(1<<30, fakescsi.Reply{Status: 8}), opCap10) },
-		"short capacity":     func(r *rig) { r.judge(times(9, fakescsi.Reply{In: make([]byte, 7)}), opCap10) },
-		"reserved":           func(r *rig) { r.judge(times(9, fakescsi.Reply{Status: 0x18}), opCap10) },
-		"inquiry fails":      func(r *rig) { r.judge(times(9, fakescsi.Check(4, 0x4400)), opInq) },
-		"no such unit":       func(r *rig) { r.judge(times(9, fakescsi.Reply{NoUnit: true}), opInq, opLUNs) },
-		"PI":                 func(r *rig) { r.judge(times(9, fakescsi.Reply{In: []byte{10: 2, 12: 1, 31: 0}}), opCap16) },
-		"far too large":      func(r *rig) { r.judge(times(9, fakescsi.Reply{In: []byte{0: 0x7f, 10: 2, 31: 0}}), opCap16) },
+		"short capacity":     func(r *rig) { r.judge(times(1<<30, fakescsi.Reply{In: make([]byte, 7)}), opCap10) },
+		"reserved":           func(r *rig) { r.judge(times(1<<30, fakescsi.Reply{Status: 0x18}), opCap10) },
+		"inquiry fails":      func(r *rig) { r.judge(times(1<<30, fakescsi.Check(4, 0x4400)), opInq) },
+		"no such unit":       func(r *rig) { r.judge(times(1<<30, fakescsi.Reply{NoUnit: true}), opInq, opLUNs) },
+		"PI":                 func(r *rig) { r.judge(times(1<<30, fakescsi.Reply{In: []byte{10: 2, 12: 1, 31: 0}}), opCap16) },
+		"far too large":      func(r *rig) { r.judge(times(1<<30, fakescsi.Reply{In: []byte{0: 0x7f, 10: 2, 31: 0}}), opCap16) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

@@ -214,6 +214,9 @@ func (d *Device) post(context uint64, host, status uint16, moved uint64, sense u
 func (d *Device) Skip(message bool, n uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.state == nil {
+		return
+	}
 	if message {
 		d.msgProd += n
 		d.store(128, d.msgProd)
