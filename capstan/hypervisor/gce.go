@@ -31,6 +31,9 @@ func (GCE) Check(m Machine) error {
 	if len(m.Forwards) > 0 {
 		return fmt.Errorf("gce: -f %d:%d: the instance has an address of its own; open the port by a firewall rule", m.Forwards[0].From, m.Forwards[0].To)
 	}
+	if m.MAC != "" {
+		return fmt.Errorf("gce: --mac=%s: the cloud chooses the address", m.MAC)
+	}
 	return onlyNAT("gce", m)
 }
 

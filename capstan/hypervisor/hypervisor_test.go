@@ -237,6 +237,8 @@ func TestChecks(t *testing.T) {
 		{VMware{}, with(func(m *Machine) { m.Forwards = []Forward{taken} }), fmt.Sprintf("vmw: -f %d:80: vmrun forwards no ports", port)},
 		{VMware{}, with(func(m *Machine) { m.Net = Bridge }), ""},
 		{VMware{}, with(func(m *Machine) { m.Net = VHost }), `vmw: network "vhost": only nat here`},
+		{VMware{}, with(func(m *Machine) { m.MAC = "52:54:00:00:00:01" }), "vmw: --mac=52:54:00:00:00:01: VMware takes 00:50:56:00:00:00 to 00:50:56:3f:ff:ff only"},
+		{GCE{}, with(func(m *Machine) { m.UploadDir, m.MAC = "gs://b", "52:54:00:00:00:01" }), "gce: --mac=52:54:00:00:00:01: the cloud chooses the address"},
 		{GCE{}, with(func(m *Machine) {}), `gce: --gce-upload-dir="": want gs://BUCKET[/FOLDER]`},
 		{GCE{}, with(func(m *Machine) { m.UploadDir, m.Forwards = "gs://b", []Forward{taken} }), fmt.Sprintf("gce: -f %d:80: the instance has an address", port)},
 		{GCE{}, with(func(m *Machine) { m.UploadDir = "gs://b" }), ""},

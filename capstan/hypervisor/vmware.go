@@ -32,6 +32,9 @@ func (VMware) Check(m Machine) error {
 	if len(m.Forwards) > 0 {
 		return fmt.Errorf("vmw: -f %d:%d: vmrun forwards no ports; the guest's own address is on its console", m.Forwards[0].From, m.Forwards[0].To)
 	}
+	if m.MAC != "" && !strings.HasPrefix(strings.ToLower(m.MAC), "00:50:56:") {
+		return fmt.Errorf("vmw: --mac=%s: VMware takes 00:50:56:00:00:00 to 00:50:56:3f:ff:ff only", m.MAC)
+	}
 	if m.Net == Bridge {
 		return noVolumes("vmw", m)
 	}

@@ -175,6 +175,9 @@ func (m *Manager) Create(ctx context.Context, s *repo.Store, img repo.Image, h h
 	if c.Net == "" {
 		c.Net = hypervisor.NAT
 	}
+	if c.MAC == "" && (h.Name() == "qemu" || h.Name() == "firecracker") {
+		c.MAC = macOf(filepath.Join(m.Dir, h.Name(), i.Name)) // QEMU gives every machine the same
+	}
 	c.CommandLine = img.Config.CommandLine
 	if o.CommandLine != nil {
 		c.CommandLine = *o.CommandLine
@@ -359,6 +362,12 @@ func controlAddress(dir string) (string, error) {
 		path = filepath.Join(run, "capstan-"+hex.EncodeToString(sum[:8])+".sock")
 	}
 	return "unix:" + path, nil
+}
+
+// macOf is a locally administered address of an instance's own, the same at each start.
+func macOf(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return fmt.Sprintf("52:54:00:%02x:%02x:%02x", sum[0], sum[1], sum[2])
 }
 
 // linkOrCopy makes a second name of a file, or a copy on another file system.

@@ -42,6 +42,9 @@ func TestLifeOfAnInstance(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Stop(t.Context(), i, true)
+	if mac := i.Machine.MAC; len(mac) != 17 || mac == macOf("another") || !strings.HasPrefix(mac, "52:54:00:") {
+		t.Errorf("MAC %s", mac)
+	}
 	got, err := m.Get(t.Context(), "a")
 	if err != nil || got.State != hypervisor.Running || got.Machine.Dir != i.Machine.Dir {
 		t.Errorf("%+v, %v", got, err)

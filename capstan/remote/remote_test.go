@@ -333,6 +333,50 @@ func TestPullGoesOnWhereItWasCutOff(t *testing.T) {
 	}
 }
 
+// The same at a registry that offers ranges.
+func TestRegistryPullGoesOn(t *testing.T) {
+	signer, trust := keys(t, true)
+	var asked []string
+	cut := false
+	r := openRepo(t, server(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if !cut || !strings.Contains(q.URL.Path, "/blobs/") || q.Method != http.MethodGet {
+				h.ServeHTTP(w, q)
+				return
+			}
+			from := q.Header.Get("Range")
+			q.Header.Del("Range")
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, q)
+			b := rec.Body.Bytes()
+			w.Header().Set("Accept-Ranges", "bytes")
+			at, status := 0, http.StatusOK
+			if from != "" {
+				asked = append(asked, from)
+				fmt.Sscanf(from, "bytes=%d-", &at)
+				w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", at, len(b)-1, len(b)))
+				status = http.StatusPartialContent
+			}
+			w.Header().Set("Content-Length", fmt.Sprint(len(b)-at))
+			w.WriteHeader(status)
+			w.Write(b[at:min(len(b), at+150000)])
+		})
+	}))
+	s, to := fixture.Store(t), fixture.Store(t)
+	img := fixture.Image(t, s, "a", 100000)
+	if err := r.Push(t.Context(), s, img, signer, nil); err != nil {
+		t.Fatal(err)
+	}
+	cut = true
+	got, err := Pull(t.Context(), r, to, img.Ref, PullOptions{Trust: trust})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := to.Verify(got); err != nil || len(asked) == 0 || !strings.HasPrefix(asked[0], "bytes=150000-") || len(left(t, to)) != 0 {
+		t.Errorf("%v, ranges %v, left %v", err, asked, left(t, to))
+	}
+}
+
 // Without ranges each try begins anew; the command says what to do, and the image is
 // not there.
 func TestPullCutOffForGood(t *testing.T) {
