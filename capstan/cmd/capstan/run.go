@@ -76,9 +76,6 @@ func (c *runCmd) Run(a *app) error {
 	if err := c.ports(img, h, &o); err != nil {
 		return usage{err}
 	}
-	if o.Machine.Net == hypervisor.NAT && len(o.Machine.Forwards) == 0 && !c.NoPorts && h.Name() == "qemu" {
-		a.say("%s: no port leads into the guest (-f HOST:GUEST forwards one)", img.Ref)
-	}
 	line, err := c.line(img.Config.CommandLine)
 	if err != nil {
 		return usage{err}
@@ -89,6 +86,9 @@ func (c *runCmd) Run(a *app) error {
 	i, err := a.instances().Create(a.ctx, s, img, h, o)
 	if err != nil {
 		return err
+	}
+	if o.Machine.Net == hypervisor.NAT && len(o.Machine.Forwards) == 0 && !c.NoPorts && h.Name() == "qemu" {
+		a.say("%s: no port leads into the guest (-f HOST:GUEST forwards one)", img.Ref)
 	}
 	return c.start(a, i)
 }
