@@ -84,7 +84,7 @@ const (
 	ToUnit             // data-out
 )
 
-// Host is what the adapter says of a command, beside the unit's status.
+// HostStatus is what the adapter says of a command, beside the unit's status.
 type HostStatus uint8
 
 const (
@@ -150,7 +150,7 @@ type Command struct {
 	next  *Command // in a List
 }
 
-// Reset makes r that of a command which is not yet done, for adapters.
+// clear makes r that of a command which is not yet done.
 func (r *Result) clear() { r.Host, r.Status, r.Residual, r.SenseLen, r.Err = HostOK, Good, 0, 0, nil }
 
 // List is a queue of Commands; the zero value is empty. A Command is in one List at
