@@ -512,3 +512,37 @@ func TestRegistryInAName(t *testing.T) {
 		}
 	}
 }
+
+// Whatever an index says, what is found of it has sound names and sums.
+func FuzzTreeIndex(f *testing.F) {
+	f.Add([]byte(`{"schema":1,"images":[{"name":"a","format":"elf","file":"a.elf","bytes":1,"sha256":"` + strings.Repeat("0", 64) + `"}]}`))
+	f.Add([]byte(`<ListBucketResult><Contents><Key>a/b/index.yaml</Key></Contents></ListBucketResult>`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := &tree{base: "x", files: oneFile(b)}
+		found, err := r.Find(t.Context(), repo.Ref{Name: "a", Tag: "latest"})
+		if err != nil {
+			return
+		}
+		for _, b := range found.Blobs {
+			if b.Digest.Validate() != nil || b.Size < 0 {
+				t.Errorf("%+v", b.Descriptor)
+			}
+			if _, _, err := b.Fetch(t.Context())(0); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// oneFile is a tree of an index and nothing else.
+type oneFile []byte
+
+func (o oneFile) open(_ context.Context, name string, _ int64) (io.ReadCloser, int64, error) {
+	if name == indexName {
+		return io.NopCloser(bytes.NewReader(o)), 0, nil
+	}
+	if strings.ContainsAny(name, `/\`) || name == ".." {
+		return nil, 0, fmt.Errorf("a way out: %q", name)
+	}
+	return nil, 0, os.ErrNotExist
+}
