@@ -21,6 +21,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Machine is a machine to run. It is kept as JSON with its instance.
@@ -280,11 +281,22 @@ func noVolumes(name string, m Machine) error {
 	return nil
 }
 
+// lingers is how long a machine that has been stopped may still hold its ports.
+const lingers = 300 * time.Millisecond
+
 // checkPorts refuses ports of the host that are taken.
 func checkPorts(m Machine) error {
+	end := time.Now().Add(lingers)
 	for _, f := range m.Forwards {
-		if err := f.Free(); err != nil {
-			return err
+		for {
+			err := f.Free()
+			if err == nil {
+				break
+			}
+			if time.Now().After(end) {
+				return err
+			}
+			time.Sleep(lingers / 10)
 		}
 	}
 	return nil
