@@ -54,6 +54,7 @@ cover: go ## statement coverage of the kernel above metal, and of the harness
 	@mkdir -p build
 	@go test -short -coverprofile=build/kernel.cov -coverpkg=$$(go list ./kernel/... | grep -vE '/metal/|/ktest/' | paste -sd,) $$(go list ./kernel/... | grep -vE '/ktest/progs/') > build/cover.log || { cat build/cover.log; exit 1; }; go tool cover -func=build/kernel.cov | tail -1 | sed 's/^/kernel above metal: /'
 	@go test -short -coverprofile=build/harness.cov -coverpkg=./harness/... ./harness/... > build/cover.log || { cat build/cover.log; exit 1; }; go tool cover -func=build/harness.cov | tail -1 | sed 's/^/harness: /'
+	@go test -short -coverprofile=build/capstan.cov -coverpkg=$$(go list ./capstan/... | grep -v /internal/ | paste -sd,) ./capstan/... > build/cover.log || { cat build/cover.log; exit 1; }; go tool cover -func=build/capstan.cov | tail -1 | sed 's/^/capstan: /'
 
 .PHONY: check
 check: go ## gofmt, vet, layers, and "no heap below the runtime"
@@ -87,6 +88,14 @@ run: build ## boot APP in QEMU (prints the QEMU line first)
 .PHONY: debug
 debug: build ## boot APP stopped, waiting for GDB; prints the gdb command
 	@go run ./harness/cmd/osvrun --gdb --cpus $(CPUS) --mem $(MEM) --machine $(MACHINE) $(if $(NET),--net $(NET)) --append '$(APPEND)' $(OUT)
+
+.PHONY: capstan
+capstan: go ## build the image tool as build/capstan
+	@mkdir -p build && go build -trimpath -o build/capstan ./capstan/cmd/capstan
+
+.PHONY: download
+download: go ## fetch prebuilt images from CAPSTAN_REPO_URL; without one it says how to build them
+	@go run ./capstan/cmd/capstan pull memcached iperf
 
 .PHONY: soak
 soak: go deps ## real clients, floods, garbage and power cuts against booted guests (RUN=, DURATION=10m)
