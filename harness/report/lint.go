@@ -13,7 +13,7 @@ import (
 var (
 	hasN        = regexp.MustCompile(`\bn=\d+`)
 	hasInterval = regexp.MustCompile(`\[-?[\d,.]+, -?[\d,.]+\] \(95 % CI`)
-	hasAbsolute = regexp.MustCompile(`[\d.]+ (req/s|Mbit/s|instr/req|µs/req|s|MiB|M/s|% of a core|µs)\b.*against .*[\d.]+ (req/s|Mbit/s|instr/req|µs/req|s|MiB|M/s|% of a core|µs)\b|% of a core.*against`)
+	hasAbsolute = regexp.MustCompile(`[\d.]+ (req/s|Mbit/s|instr/req|instr/KiB|µs/req|s|MiB|M/s|% of a core|µs)\b.*against .*[\d.]+ (req/s|Mbit/s|instr/req|instr/KiB|µs/req|s|MiB|M/s|% of a core|µs)\b|% of a core.*against`)
 	hasAccel    = regexp.MustCompile(`Accelerator: \S`)
 	hasRatio    = regexp.MustCompile(`\d(\.\d+)?\s*(×|x\b|times\b)|\bratio \d`)
 	comparative = regexp.MustCompile(`(?i)\b(better|worse|faster|slower|beats|wins|loses|outperforms?|improve[sd]?|times)\b`)

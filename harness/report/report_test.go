@@ -280,6 +280,14 @@ func TestLint(t *testing.T) {
 			t.Errorf("want %q, got %v", want, bad)
 		}
 	}
+	// The linter knows the units of all that is claimed.
+	for _, m := range design.Metrics {
+		if claimedMetric(m.Name) {
+			if bad := Lint(strings.ReplaceAll(good, "req/s", m.Unit), false); len(bad) > 0 {
+				t.Errorf("%s, in %s: %v", m.Name, m.Unit, bad)
+			}
+		}
+	}
 	if bad := LintTitle("OSv is blazing, 9.5× Linux", true); len(bad) != 2 {
 		t.Errorf("%v", bad)
 	}
