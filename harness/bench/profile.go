@@ -3,9 +3,11 @@ package bench
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"osv/harness/design"
+	"osv/harness/guest/linux"
 	"osv/harness/journal"
 	"osv/harness/load"
 	"osv/harness/load/drive"
@@ -56,7 +58,14 @@ func (r *Runner) profile(ctx context.Context, s design.System, w design.Workload
 	if err != nil {
 		return nil, err
 	}
-	defer g.Stop()
+	defer func() {
+		g.Stop()
+		if b, err := os.ReadFile(cfg.Serial); err == nil {
+			if err := os.WriteFile(cfg.Serial, []byte(linux.WithoutSymbols(string(b))), 0o644); err != nil {
+				r.event(err.Error(), true)
+			}
+		}
+	}()
 	p, ok := g.(Profiler)
 	if !ok || p.Blocks() == nil {
 		return nil, nil

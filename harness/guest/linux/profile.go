@@ -292,6 +292,18 @@ func KernelSymbols(lines []vm.Line) string {
 	return b.String()
 }
 
+// WithoutSymbols is a console log without the symbol list: of no use to a reader,
+// and larger than the rest of a run.
+func WithoutSymbols(log string) string {
+	var b strings.Builder
+	for l := range strings.Lines(log) {
+		if !strings.Contains(l, symbolPrefix) {
+			b.WriteString(l)
+		}
+	}
+	return b.String()
+}
+
 // Ledger is what was chosen for this guest, with reasons; Measured is what came
 // of it.
 func (g Guest) Ledger(vcpus int) []Fact {

@@ -128,3 +128,10 @@ func TestWaitReady(t *testing.T) {
 		v.Wait()
 	}
 }
+
+func TestWithoutSymbols(t *testing.T) {
+	got := WithoutSymbols("[    1.0] a\n[    1.1] OSV-GUEST sym ffff T a\r\nOSV-GUEST sym fffe t b\nOSV-GUEST ready\nlast")
+	if want := "[    1.0] a\nOSV-GUEST ready\nlast"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
