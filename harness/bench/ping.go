@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"osv/harness/design"
@@ -13,47 +14,58 @@ import (
 // Dialer opens connections to a guest.
 type Dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// pingEvery is the pause between two attempts to get a first reply: short
-// against the boot time that it bounds the error of.
-const pingEvery = 2 * time.Millisecond
+// Attempts to get a first reply begin this far apart, short against the boot time
+// whose error it bounds, and overlap: none waits for one before it, whose datagram
+// or SYN may be lost, and each waits long enough for a service that is slow.
+const (
+	pingEvery    = 20 * time.Millisecond // attempts cost the host what the guest boots with
+	pingPatience = 300 * time.Millisecond
+)
 
 // WaitReply asks the service at addr until it answers rightly, and returns when
 // it did. "udp:11211" and "tcp:11211" are asked for memcached's version, a reflector
 // for what it is sent, any other TCP port for a connection. alive ends the wait early with its error.
 func WaitReply(ctx context.Context, dial Dialer, port, network, addr string, alive func() error) (time.Time, error) {
+	all, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	type answer struct {
+		at  time.Time
+		err error
+	}
+	answers := make(chan answer)
+	every := time.NewTicker(pingEvery)
+	defer every.Stop()
 	var last error
-	for n := 1; ; n++ {
-		patience := shortPatience
-		if n%8 == 0 {
-			patience = longPatience
-		}
-		err := ping(ctx, dial, port, network, addr, patience)
-		if err == nil {
-			return time.Now(), nil
-		}
-		if ctx.Err() == nil {
-			last = err
-		}
+	for {
 		if alive != nil {
 			if err := alive(); err != nil {
 				return time.Time{}, err
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return time.Time{}, fmt.Errorf("no reply on %s: %w (last: %v)", port, ctx.Err(), last)
-		case <-time.After(pingEvery):
+		running.Go(func() {
+			err := ping(all, dial, port, network, addr, pingPatience)
+			select {
+			case answers <- answer{time.Now(), err}:
+			case <-all.Done():
+			}
+		})
+		for next := false; !next; {
+			select {
+			case <-ctx.Done():
+				return time.Time{}, fmt.Errorf("no reply on %s: %w (last: %v)", port, ctx.Err(), last)
+			case a := <-answers:
+				if a.err == nil {
+					return a.at, nil
+				}
+				last = a.err
+			case <-every.C:
+				next = true
+			}
 		}
 	}
 }
-
-// A lost datagram or SYN is not waited for: most attempts give up soon, so that
-// the first reply is not missed by a second; some wait, for a service that is
-// slow.
-const (
-	shortPatience = 15 * time.Millisecond
-	longPatience  = 300 * time.Millisecond
-)
 
 func ping(ctx context.Context, dial Dialer, port, network, addr string, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
