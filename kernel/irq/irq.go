@@ -28,6 +28,15 @@ type Line interface {
 	Close() error
 }
 
+// Serve calls work each time that l has fired, until l is closed; then ended. It is
+// the whole of a goroutine that serves one line.
+func Serve(l Line, work, ended func()) {
+	for l.Wait() == nil {
+		work()
+	}
+	ended()
+}
+
 // Waker is a Line whose waiter other goroutines can wake: Wake makes the current
 // Wait, or the next one, return nil as if the source had fired. It never blocks.
 type Waker interface{ Wake() }

@@ -66,19 +66,14 @@ func (d *Device) startLines() {
 		d.pump(d.lines[0], d.sharedInterrupt)
 		return
 	}
-	d.pump(d.lines[0], d.linkInterrupt)
 	if d.wait.Init(d.lines[1]) {
 		d.pump(d.lines[1], d.wait.Wake)
 	}
+	d.pump(d.lines[0], d.linkInterrupt) // wakes it, so it comes after its Init
 }
 
 func (d *Device) pump(l irq.Line, work func()) {
-	d.pumps.Go(func() {
-		for l.Wait() == nil {
-			work()
-		}
-		d.lineClosed()
-	})
+	d.pumps.Go(func() { irq.Serve(l, work, d.lineClosed) })
 }
 
 // lineClosed is for a line that ended: if not by Close, the device is of no use.
@@ -96,8 +91,12 @@ func (d *Device) sharedInterrupt() {
 		d.linkChanged()
 		return
 	}
-	if queue := icr & (intRX | intTXDW); queue != 0 {
-		if !d.model.ext { // else the read has done it
+	// The read of an interrupt that was asserted has masked the queue's causes there,
+	// also where none of them is left since RxWait cleared it meanwhile: the receiver
+	// must be woken to unmask them, or it sleeps for ever.
+	masked := d.model.ext && icr&intAsserted != 0
+	if icr&(intRX|intTXDW) != 0 || masked {
+		if !d.model.ext {
 			d.regs.Store32(regIMC, intRX|intTXDW)
 		}
 		d.wait.Wake()

@@ -96,24 +96,25 @@ const eecdAutoRD = 1 << 9
 
 // Interrupt causes, SDM §13.4.17; from bit 20 on 82574 §10.2.4.1.
 const (
-	intTXDW    = 1 << 0 // a descriptor with RS was written back
-	intTXQE    = 1 << 1
-	intLSC     = 1 << 2 // link status change
-	intRXSEQ   = 1 << 3
-	intRXDMT0  = 1 << 4 // few receive descriptors are left
-	intRXO     = 1 << 6 // receive overrun
-	intRXT0    = 1 << 7 // receive timer
-	intRXQ0    = 1 << 20
-	intTXQ0    = 1 << 22
-	intOther   = 1 << 24
-	intRX      = intRXDMT0 | intRXO | intRXT0
-	intAll     = allOnes
-	ivarRXQ0   = 8 << 0  // valid; vector in the three bits below it
-	ivarTXQ0   = 8 << 8  //
-	ivarOther  = 8 << 16 //
-	ivarRXVec  = 0
-	ivarTXVec  = 8
-	ivarOthVec = 16
+	intTXDW     = 1 << 0 // a descriptor with RS was written back
+	intTXQE     = 1 << 1
+	intLSC      = 1 << 2 // link status change
+	intRXSEQ    = 1 << 3
+	intRXDMT0   = 1 << 4 // few receive descriptors are left
+	intRXO      = 1 << 6 // receive overrun
+	intRXT0     = 1 << 7 // receive timer
+	intRXQ0     = 1 << 20
+	intTXQ0     = 1 << 22
+	intOther    = 1 << 24
+	intAsserted = 1 << 31 // the interrupt line was raised, 82574 §10.2.4.1
+	intRX       = intRXDMT0 | intRXO | intRXT0
+	intAll      = allOnes
+	ivarRXQ0    = 8 << 0  // valid; vector in the three bits below it
+	ivarTXQ0    = 8 << 8  //
+	ivarOther   = 8 << 16 //
+	ivarRXVec   = 0
+	ivarTXVec   = 8
+	ivarOthVec  = 16
 )
 
 // Receive control, SDM §13.4.22.

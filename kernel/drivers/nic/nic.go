@@ -1,6 +1,6 @@
 // Package nic holds what the drivers of network cards share above their
 // registers: where a receive goroutine sleeps, the gate that keeps it out while the
-// card is reset or closed, and what frames ask of cards that must be told where
+// card is reset or closed, what went wrong, and what frames ask of cards that must be told where
 // headers are.
 //
 // Who may use it: packages under kernel/drivers. It may not know a card.
@@ -89,4 +89,27 @@ func (g *Gate) Shut() {
 	if g.Hold() {
 		g.v.Store(shut)
 	}
+}
+
+// Health is what went wrong with a card; the zero value is that of one that works.
+type Health struct{ failure, fault atomic.Pointer[error] }
+
+// Err says why the card stopped, nil while it works.
+func (h *Health) Err() error { return get(&h.failure) }
+
+// Fault is the latest wrong that the card did and that its use survived.
+func (h *Health) Fault() error { return get(&h.fault) }
+
+// Note makes err the latest fault.
+func (h *Health) Note(err error) { h.fault.Store(&err) }
+
+// Fail notes why the card stops. It reports false where another reason came first,
+// which stays.
+func (h *Health) Fail(err error) bool { return h.failure.CompareAndSwap(nil, &err) }
+
+func get(p *atomic.Pointer[error]) error {
+	if e := p.Load(); e != nil {
+		return *e
+	}
+	return nil
 }

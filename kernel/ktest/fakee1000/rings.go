@@ -94,9 +94,9 @@ func (c *Card) receive(f []byte) bool {
 		}
 		if c.Ext && c.regs[rfctl]&(1<<15) != 0 {
 			le.PutUint64(d, 0xDEADBEEF)
-			le.PutUint64(d[8:], uint64(wb.Status)|uint64(wb.Errors)<<24|uint64(wb.Len)<<32)
+			store64(d[8:], uint64(wb.Status)|uint64(wb.Errors)<<24|uint64(wb.Len)<<32)
 		} else {
-			le.PutUint64(d[8:], uint64(wb.Len)|uint64(wb.Status)<<32|uint64(wb.Errors)<<40)
+			store64(d[8:], uint64(wb.Len)|uint64(wb.Status)<<32|uint64(wb.Errors)<<40)
 		}
 		head = (head + 1) % n
 		c.regs[rdh] = head
