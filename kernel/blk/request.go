@@ -172,6 +172,18 @@ func (l *List) Remove(r *Request) bool {
 	return false
 }
 
+// Abort ends the requests of l, of which no part will be begun any more, with why;
+// those of which no part is under way go to done.
+func (l *List) Abort(driver string, why error, done *List) {
+	for r := l.Pop(); r != nil; r = l.Pop() {
+		r.More = false
+		r.Fail(&Error{Driver: driver, Op: r.Op, Sector: r.Cursor.Sector(), Count: r.Left(), Why: why})
+		if r.Parts == 0 {
+			done.Push(r)
+		}
+	}
+}
+
 // Finish empties l and calls Done for each. The caller holds no lock.
 func (l *List) Finish() {
 	for r := l.Pop(); r != nil; r = l.Pop() {

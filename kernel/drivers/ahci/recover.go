@@ -367,13 +367,7 @@ func (p *port) drop(reason error) {
 		i := bits.TrailingZeros32(m)
 		p.end(i, p.errorOf(&p.slots[i], reason, ""), &done)
 	}
-	for r := p.waiting.Pop(); r != nil; r = p.waiting.Pop() {
-		r.More = false
-		r.Fail(&blk.Error{Driver: driverName, Op: r.Op, Sector: r.Cursor.Sector(), Count: r.Left(), Why: reason})
-		if r.Parts == 0 {
-			done.Push(r)
-		}
-	}
+	p.waiting.Abort(driverName, reason, &done)
 	p.mu.Unlock()
 	p.watch.Stop()
 	done.Finish()

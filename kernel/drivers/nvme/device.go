@@ -173,10 +173,7 @@ func (c *Controller) startLines() {
 
 func (c *Controller) pump(l irq.Line, work func()) {
 	c.pumps.Go(func() {
-		for l.Wait() == nil {
-			work()
-		}
-		c.stop(errorf("interrupt line was closed")) // nothing, after Close
+		irq.Serve(l, work, func() { c.stop(errorf("interrupt line was closed")) }) // nothing, after Close
 	})
 }
 

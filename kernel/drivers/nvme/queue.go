@@ -354,13 +354,7 @@ func (q *queue) drop(reason error) {
 			q.complete(i, completion{err: reason}, &done)
 		}
 	}
-	for r := q.waiting.Pop(); r != nil; r = q.waiting.Pop() {
-		r.More = false
-		r.Fail(&blk.Error{Driver: driverName, Op: r.Op, Sector: r.Cursor.Sector(), Count: r.Left(), Why: reason})
-		if r.Parts == 0 {
-			done.Push(r)
-		}
-	}
+	q.waiting.Abort(driverName, reason, &done)
 	q.mu.Unlock()
 	q.watch.Stop()
 	done.Finish()

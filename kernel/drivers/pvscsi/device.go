@@ -140,10 +140,7 @@ func New(regs mmio.Space, mem dma.Allocator, line irq.Line, cfg Config) (*Adapte
 		return nil, errors.Join(err, a.Close())
 	}
 	a.pumps.Go(func() {
-		for a.line.Wait() == nil {
-			a.interrupt()
-		}
-		a.stop(errorf("interrupt line was closed")) // nothing, after Close
+		irq.Serve(a.line, a.interrupt, func() { a.stop(errorf("interrupt line was closed")) }) // nothing, after Close
 	})
 	h, err := scsi.Open(a, mem, cfg.SCSI)
 	a.host.Store(h)

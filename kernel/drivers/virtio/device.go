@@ -43,6 +43,17 @@ func Open(t Transport, mem dma.Allocator, name string, want, need Features) (*De
 	return d, nil
 }
 
+// Interrupt says what the interrupt of a line that all share is for. Without MSI-X
+// it reads the ISR, which also quiets the device; with it, the one vector stands for
+// the queues.
+func (d *Device) Interrupt() (config, queues bool) {
+	if d.Transport.MSIX() {
+		return false, true
+	}
+	isr := d.Transport.AckInterrupt()
+	return isr&ISRConfig != 0, isr&ISRQueue != 0
+}
+
 // negotiate is steps 4 to 6.
 func (d *Device) negotiate(want, need Features) error {
 	t := d.Transport

@@ -180,24 +180,19 @@ func (d *Device) startLines() {
 
 func (d *Device) pump(l irq.Line, work func()) {
 	d.pumps.Go(func() {
-		for l.Wait() == nil {
-			work()
-		}
-		d.stop(d.dev.Errorf("interrupt line was closed")) // nothing, after Close
+		irq.Serve(l, work, func() { d.stop(d.dev.Errorf("interrupt line was closed")) }) // nothing, after Close
 	})
 }
 
 // sharedInterrupt serves a line that all share. On INTx and MMIO, reading the ISR
 // also quiets the device, before the line is unmasked.
 func (d *Device) sharedInterrupt() {
-	if !d.dev.Transport.MSIX() {
-		isr := d.dev.Transport.AckInterrupt()
-		if isr&virtio.ISRConfig != 0 {
-			d.configChanged()
-		}
-		if isr&virtio.ISRQueue == 0 {
-			return
-		}
+	config, queues := d.dev.Interrupt()
+	if config {
+		d.configChanged()
+	}
+	if !queues {
+		return
 	}
 	for _, q := range d.queues {
 		q.interrupt()

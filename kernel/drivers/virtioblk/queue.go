@@ -304,11 +304,7 @@ func (q *queue) abort(reason error) {
 			}
 		}
 	}
-	for r := q.waiting.Pop(); r != nil; r = q.waiting.Pop() {
-		r.More = false
-		r.Fail(&Error{Driver: driverName, Op: r.Op, Sector: r.Cursor.Sector(), Count: r.Left(), Why: reason})
-		done.Push(r)
-	}
+	q.waiting.Abort(driverName, reason, &done)
 	q.mu.Unlock()
 	done.Finish()
 }

@@ -35,6 +35,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"osv/kernel/drivers/nic"
 	"osv/kernel/drivers/virtio"
 	"osv/kernel/hw/dma"
 	"osv/kernel/irq"
@@ -75,12 +76,12 @@ type Device struct {
 
 	rx   []rxQueue
 	tx   []txQueue
-	wait []waiter
+	wait []nic.Waiter
 	ctrl *ctrlQueue // nil where the device has none
 
 	linkUp   atomic.Bool
 	closed   atomic.Bool
-	failure  atomic.Pointer[error]
+	health   nic.Health
 	pumps    sync.WaitGroup
 	closeMu  sync.Mutex
 	closeErr error // guarded by closeMu
@@ -179,7 +180,7 @@ func (d *Device) setup(mem dma.Allocator, pairs int) error {
 	}
 	d.rx = make([]rxQueue, pairs)
 	d.tx = make([]txQueue, pairs)
-	d.wait = make([]waiter, pairs)
+	d.wait = make([]nic.Waiter, pairs)
 	for i := range pairs {
 		if err := d.rx[i].init(d, i, vector(i)); err != nil {
 			return err
@@ -187,7 +188,6 @@ func (d *Device) setup(mem dma.Allocator, pairs int) error {
 		if err := d.tx[i].init(d, i, vector(i)); err != nil {
 			return err
 		}
-		d.wait[i].init(d.lines, i)
 	}
 	if d.dev.Features.Has(featCtrlVQ) {
 		index := 2
@@ -255,20 +255,15 @@ func (d *Device) Caps() pkt.Caps { return d.caps }
 func (d *Device) Features() virtio.Features { return d.dev.Features }
 
 // Err says why the device stopped, nil while it works.
-func (d *Device) Err() error {
-	if p := d.failure.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
+func (d *Device) Err() error { return d.health.Err() }
 
 // fail stops the device's use for good, for the first reason given, and wakes
 // all waiters so that they see it.
 func (d *Device) fail(err error) {
-	if d.failure.CompareAndSwap(nil, &err) {
+	if d.health.Fail(err) {
 		d.linkUp.Store(false)
 		for i := range d.wait {
-			d.wait[i].wake()
+			d.wait[i].Wake()
 		}
 	}
 }
@@ -326,11 +321,11 @@ func (d *Device) Close() error {
 		errs = append(errs, l.Close())
 	}
 	for i := range d.wait {
-		d.wait[i].wake()
+		d.wait[i].Wake()
 	}
 	d.pumps.Wait()
 	for i := range d.rx {
-		d.rx[i].shut()
+		d.rx[i].gate.Shut()
 		d.tx[i].shut()
 	}
 	if d.ctrl != nil {

@@ -6,10 +6,10 @@ package virtionet
 
 import (
 	"encoding/binary"
-	"runtime"
 	"sync/atomic"
 	"time"
 
+	"osv/kernel/drivers/nic"
 	"osv/kernel/drivers/virtio"
 	"osv/kernel/hw/dma"
 	"osv/kernel/pkt"
@@ -31,8 +31,8 @@ type rxQueue struct {
 	d        *Device
 	vq       *virtio.Queue
 	pool     *pkt.Pool
-	gate     atomic.Uint32 // gateOpen, gateBusy or gateShut
-	index    uint16        // pair number
+	gate     nic.Gate
+	index    uint16 // pair number
 	hdrLen   int
 	off      int // offset of the virtio header in a buffer
 	bufLen   int // bytes posted of each buffer, header included
@@ -58,12 +58,6 @@ type rxQueue struct {
 
 	frames, bytes, noBuf, errors, irqs atomic.Uint64
 }
-
-const (
-	gateOpen = iota
-	gateBusy
-	gateShut
-)
 
 func (r *rxQueue) init(d *Device, i int, vector uint16) error {
 	vq, err := d.dev.Queue(2*i, virtio.QueueOptions{MaxSize: d.cfg.RxRing, Vector: vector})
@@ -120,27 +114,17 @@ func (r *rxQueue) descs() int {
 	return 1
 }
 
-func (r *rxQueue) enter() bool { return r.gate.CompareAndSwap(gateOpen, gateBusy) }
-func (r *rxQueue) leave()      { r.gate.Store(gateOpen) }
-
-// shut waits for the queue's goroutine to leave and keeps it out.
-func (r *rxQueue) shut() {
-	for !r.gate.CompareAndSwap(gateOpen, gateShut) {
-		runtime.Gosched()
-	}
-}
-
 // RxBatch is pkt.Link's.
 func (d *Device) RxBatch(q int, dst []*pkt.Buf) int {
 	r := &d.rx[q]
-	if !r.enter() {
+	if !r.gate.Enter() {
 		return 0
 	}
 	n := r.receive(dst)
 	if r.vq.Free() >= r.refillAt {
 		r.refill()
 	}
-	r.leave()
+	r.gate.Leave()
 	if r.vq.Err() != nil {
 		r.errors.Add(1)
 		d.fail(r.vq.Err())

@@ -7,67 +7,26 @@ import (
 	"osv/kernel/irq"
 )
 
-// waiter is where the receive goroutine of one pair sleeps: on the pair's own
-// line, if that can be woken by others too, else on a channel that the line's
-// goroutine (pump) feeds.
-type waiter struct {
-	line irq.Line  // nil: ch
-	wakr irq.Waker // line's
-	ch   chan struct{}
-}
-
-func (w *waiter) init(lines []irq.Line, pair int) {
-	if len(lines) > 1 {
-		if k, ok := lines[1+pair].(irq.Waker); ok {
-			w.line, w.wakr = lines[1+pair], k
-			return
-		}
-	}
-	w.ch = make(chan struct{}, 1)
-}
-
-// wait returns an error where the line was closed.
-func (w *waiter) wait() error {
-	if w.line == nil {
-		<-w.ch
-		return nil
-	}
-	return w.line.Wait()
-}
-
-func (w *waiter) wake() {
-	if w.line != nil {
-		w.wakr.Wake()
-		return
-	}
-	select {
-	case w.ch <- struct{}{}:
-	default:
-	}
-}
-
 // startLines starts the goroutines of all lines on which no receive loop waits
 // by itself. They end when the line is closed.
 func (d *Device) startLines() {
 	if len(d.lines) == 1 {
+		for i := range d.wait {
+			d.wait[i].Init(nil)
+		}
 		d.pump(d.lines[0], d.sharedInterrupt)
 		return
 	}
-	d.pump(d.lines[0], d.configChanged)
 	for i := range d.wait {
-		if w := &d.wait[i]; w.line == nil {
-			d.pump(d.lines[1+i], w.wake)
+		if w := &d.wait[i]; w.Init(d.lines[1+i]) {
+			d.pump(d.lines[1+i], w.Wake)
 		}
 	}
+	d.pump(d.lines[0], d.configChanged) // wakes them, so it comes after their Init
 }
 
 func (d *Device) pump(l irq.Line, work func()) {
-	d.pumps.Go(func() {
-		for l.Wait() == nil {
-			work()
-		}
-		d.lineClosed()
-	})
+	d.pumps.Go(func() { irq.Serve(l, work, d.lineClosed) })
 }
 
 // lineClosed is for a line that ended: if not by Close, the device is of no use.
@@ -80,24 +39,22 @@ func (d *Device) lineClosed() {
 // sharedInterrupt finds out what a line that all share has to say. On INTx and
 // MMIO, reading the ISR also quiets the device, before the line is unmasked.
 func (d *Device) sharedInterrupt() {
-	if !d.dev.Transport.MSIX() {
-		isr := d.dev.Transport.AckInterrupt()
-		if isr&virtio.ISRConfig != 0 {
-			d.configChanged()
-		}
-		if isr&virtio.ISRQueue == 0 {
-			return
-		}
+	config, queues := d.dev.Interrupt()
+	if config {
+		d.configChanged()
+	}
+	if !queues {
+		return
 	}
 	for i := range d.wait {
 		if d.rx[i].vq.Fired() || d.tx[i].wanted.Load() && d.tx[i].vq.Fired() {
-			d.wait[i].wake()
+			d.wait[i].Wake()
 		}
 	}
 }
 
 // RxWake is pkt.Link's.
-func (d *Device) RxWake(q int) { d.wait[q].wake() }
+func (d *Device) RxWake(q int) { d.wait[q].Wake() }
 
 // RxWait is pkt.Link's. It may return with nothing to receive.
 func (d *Device) RxWait(q int) error {
@@ -106,24 +63,24 @@ func (d *Device) RxWait(q int) error {
 	}
 	r, t := &d.rx[q], &d.tx[q]
 	t.idle()
-	if !r.enter() {
+	if !r.gate.Enter() {
 		return virtio.ErrClosed
 	}
 	r.refillIfStarved()
 	// From here on the device interrupts for the next frame; one that came
 	// before is seen by Arm. So no wake-up is lost.
 	quiet := r.vq.Arm()
-	r.leave()
+	r.gate.Leave()
 	if quiet {
-		if d.wait[q].wait() != nil {
+		if d.wait[q].Wait() != nil {
 			d.lineClosed()
 		}
 		r.irqs.Add(1)
 		t.woken()
 	}
-	if r.enter() {
+	if r.gate.Enter() {
 		r.vq.Disarm()
-		r.leave()
+		r.gate.Leave()
 	}
 	return d.stopped()
 }

@@ -38,6 +38,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"osv/kernel/drivers/nic"
 	"osv/kernel/hw/dma"
 	"osv/kernel/hw/mmio"
 	"osv/kernel/irq"
@@ -103,12 +104,11 @@ type Device struct {
 	speed   int // Mbit/s, 0 without a link
 	closing bool
 
-	linkUp  atomic.Bool
-	closed  atomic.Bool
-	failure atomic.Pointer[error]
-	fault   atomic.Pointer[error]
-	resets  atomic.Uint64
-	pumps   sync.WaitGroup
+	linkUp atomic.Bool
+	closed atomic.Bool
+	health nic.Health
+	resets atomic.Uint64
+	pumps  sync.WaitGroup
 
 	closeMu  sync.Mutex
 	closeErr error // guarded by closeMu
@@ -199,29 +199,19 @@ func (d *Device) Speed() int {
 func (d *Device) Resets() uint64 { return d.resets.Load() }
 
 // Err says why the device stopped, nil while it works.
-func (d *Device) Err() error { return get(&d.failure) }
+func (d *Device) Err() error { return d.health.Err() }
 
 // Fault is the latest wrong that the device did and that its use survived: a
 // frame that cannot be, a queue that stopped, a hang. Nil where there was none.
-func (d *Device) Fault() error { return get(&d.fault) }
-
-func get(p *atomic.Pointer[error]) error {
-	if e := p.Load(); e != nil {
-		return *e
-	}
-	return nil
-}
+func (d *Device) Fault() error { return d.health.Fault() }
 
 // faultf notes what the device did wrong.
-func (d *Device) faultf(format string, a ...any) {
-	err := d.errorf(format, a...)
-	d.fault.Store(&err)
-}
+func (d *Device) faultf(format string, a ...any) { d.health.Note(d.errorf(format, a...)) }
 
 // fail stops the device's use for good, for the first reason given, and wakes
 // the receivers so that they see it.
 func (d *Device) fail(err error) {
-	if d.failure.CompareAndSwap(nil, &err) {
+	if d.health.Fail(err) {
 		d.linkUp.Store(false)
 		d.wakeAll()
 	}

@@ -12,16 +12,16 @@ func (d *Device) startLines() {
 		d.pump(d.lines[0], d.sharedInterrupt)
 		return
 	}
-	d.pump(d.lines[0], func() {
-		d.masked(0)
-		d.events()
-		d.mask(0, 0)
-	})
 	for i := range d.rx {
 		if w := &d.rx[i].wait; w.Init(d.lines[1+i]) {
 			d.pump(d.lines[1+i], w.Wake)
 		}
 	}
+	d.pump(d.lines[0], func() { // wakes receivers, so it comes after their Inits
+		d.masked(0)
+		d.events()
+		d.mask(0, 0)
+	})
 	d.pump(d.lines[d.txIntr()], func() {
 		d.masked(d.txIntr())
 		d.room()
@@ -29,12 +29,7 @@ func (d *Device) startLines() {
 }
 
 func (d *Device) pump(l irq.Line, work func()) {
-	d.pumps.Go(func() {
-		for l.Wait() == nil {
-			work()
-		}
-		d.lineClosed()
-	})
+	d.pumps.Go(func() { irq.Serve(l, work, d.lineClosed) })
 }
 
 // lineClosed is for a line that ended: if not by Close, the device is of no use.
