@@ -130,13 +130,20 @@ func (b *Buf) Reset(headroom int) {
 func (b *Buf) Put() {
 	for b != nil {
 		p, last, n := b.pool, b, 1
-		if p.sharing {
-			if b = b.putShared(); b == nil {
-				return
-			}
+		if p.shares != nil { // shares of b may be out
+			rest := b.Next
+			b.Next = nil
+			b.release()
+			b = rest
 			continue
 		}
+		if b.of != nil {
+			b.leave()
+		}
 		for next := b.Next; next != nil && next.pool == p; next = next.Next {
+			if next.of != nil {
+				next.leave()
+			}
 			last.linkTo(next)
 			last = next
 			n++

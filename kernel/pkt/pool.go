@@ -124,10 +124,7 @@ func PutBatch(bufs []*Buf) {
 				break
 			}
 			if taken > 0 {
-				// Buffers that went round together come back in their old order.
-				if last.next != b.idx+1 {
-					atomic.StoreUint32(&last.next, b.idx+1)
-				}
+				last.linkTo(b)
 				last = b
 			}
 			taken++

@@ -45,29 +45,6 @@ func (b *Buf) Share(off, n int) *Buf {
 	return s
 }
 
-// putShared ends a run of shares, or a buffer of a pool that has them, at the
-// front of a packet, and returns what follows.
-func (b *Buf) putShared() *Buf {
-	if b.of == nil {
-		rest := b.Next
-		b.Next = nil
-		b.release()
-		return rest
-	}
-	p, last, n := b.pool, b, 1
-	b.leave()
-	for next := b.Next; next != nil && next.pool == p; next = next.Next {
-		next.leave()
-		last.linkTo(next)
-		last = next
-		n++
-	}
-	rest := last.Next
-	last.Next = nil
-	p.putChain(b, last, n)
-	return rest
-}
-
 // leave ends what a share has of its buffer.
 func (b *Buf) leave() {
 	o := b.of

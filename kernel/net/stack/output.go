@@ -56,7 +56,7 @@ type routeState struct {
 	mac      uint64       // of a group, of broadcast, or of loopback, as wire.MAC.Word
 	from     uint64       // the interface's own, likewise
 	src, dst uint32       // of IPv4
-	sum4     uint32       // of their 16-bit words
+	sum4     uint32       // of the pseudo header without protocol and length
 	v6       bool
 	err      error
 }
@@ -191,7 +191,7 @@ func (r *Route) resolve() *routeState {
 	st.from = ifc.mac.Word()
 	if !st.v6 {
 		st.src, st.dst = wire.U32(r.local), wire.U32(r.remote)
-		st.sum4 = st.src>>16 + st.src&0xffff + st.dst>>16 + st.dst&0xffff
+		st.sum4 = wire.PseudoSum4(st.src, st.dst, 0, 0)
 	}
 	if m := s.pmtu.get(r.remote, s.clock.Now()); m != 0 && m < st.mtu {
 		st.mtu = m

@@ -304,12 +304,10 @@ func (c *Conn) pathMSS() int {
 // maxPayload is the octets of a full segment: the timestamp option is counted.
 func (c *Conn) maxPayload() int {
 	if c.tsOK {
-		return c.mss - tsOptionLen
+		return c.mss - wire.TCPTimestampLen
 	}
 	return c.mss
 }
-
-const tsOptionLen = 12
 
 // dataEnd is the sequence number after the last octet the user has given.
 func (c *Conn) dataEnd() seq.Num { return c.sndBase.Add(c.snd.len) }

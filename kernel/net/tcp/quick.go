@@ -118,7 +118,7 @@ func (c *Conn) quickSend() bool {
 	optLen := 0
 	if c.tsOK {
 		o.Have, o.TSVal, o.TSEcr = wire.TCPOptTimestamp, c.tsClock(c.now), c.tsRecent
-		optLen = tsOptionLen
+		optLen = wire.TCPTimestampLen
 	}
 	start := c.sndNxt
 	end := start.Add(n)

@@ -20,22 +20,27 @@ func (c *Conn) maxWindow() int { return 0xffff << c.rcvScale }
 // returns the window field of a segment to be sent. The edge never moves back
 // (SHLD-14): octets up to it are taken however the field was rounded.
 func (c *Conn) windowField(syn bool) uint16 {
-	known := c.rcvAdv.Sub(c.rcvNxt)
-	if c.rcvLimit-known < min(c.rcvLimit/2, c.rcvMSS) && !syn {
-		// Nearly all that there can ever be is promised.
-		return uint16(min(known>>c.rcvScale, 0xffff))
-	}
 	if syn { // never scaled
 		wnd := min(c.rcvFree(), 0xffff)
 		c.rcvAdv = c.rcvNxt.Add(wnd)
 		return uint16(wnd)
 	}
-	edge := c.rcvNxt.Add(min(c.rcvFree(), c.maxWindow()))
-	if edge.Sub(c.rcvAdv) >= min(c.rcvLimit/2, c.rcvMSS) {
-		c.rcvAdv = edge
+	if !c.promisedAll() {
+		edge := c.rcvNxt.Add(min(c.rcvFree(), c.maxWindow()))
+		if edge.Sub(c.rcvAdv) >= c.windowStep() {
+			c.rcvAdv = edge
+		}
 	}
 	return uint16(min(c.rcvAdv.Sub(c.rcvNxt)>>c.rcvScale, 0xffff))
 }
+
+// windowStep is by how much the edge must move to be worth telling (RFC 9293
+// §3.8.6.2.2).
+func (c *Conn) windowStep() int { return min(c.rcvLimit/2, c.rcvMSS) }
+
+// promisedAll reports that the edge is where it cannot move by a step, however
+// much of the buffer is free: it need not be asked.
+func (c *Conn) promisedAll() bool { return c.rcvLimit-c.rcvAdv.Sub(c.rcvNxt) < c.windowStep() }
 
 // rcvFree is how many octets the buffer takes beyond RCV.NXT. Small segments
 // that the user does not read count by the memory that holds them.
@@ -51,12 +56,12 @@ func (c *Conn) afterRead() {
 	if !c.state.mayReceive() || c.rcvFin {
 		return
 	}
-	known := c.rcvAdv.Sub(c.rcvNxt)
-	if c.rcvLimit-known < min(c.rcvLimit/2, c.rcvMSS) {
+	if c.promisedAll() {
 		return
 	}
+	known := c.rcvAdv.Sub(c.rcvNxt)
 	could := min(c.rcvFree(), c.maxWindow())
-	if could-known < min(c.rcvLimit/2, c.rcvMSS) {
+	if could-known < c.windowStep() {
 		return
 	}
 	if known < c.rcvMSS || 2*known <= could {

@@ -186,11 +186,8 @@ func (o *TCPOptions) ParseTimestamp(b *[TCPTimestampLen]byte) bool {
 // stand. It allocates nothing and reads nothing outside b.
 func (o *TCPOptions) Parse(b []byte) bool {
 	o.Have, o.NSACK = 0, 0
-	if len(b) >= 12 && binary.BigEndian.Uint32(b) == tcpTimestampWord {
-		o.Have = TCPOptTimestamp
-		o.TSVal = binary.BigEndian.Uint32(b[4:])
-		o.TSEcr = binary.BigEndian.Uint32(b[8:])
-		b = b[12:]
+	if len(b) >= TCPTimestampLen && o.ParseTimestamp((*[TCPTimestampLen]byte)(b)) {
+		b = b[TCPTimestampLen:]
 	}
 	for len(b) > 0 {
 		switch b[0] {
@@ -238,7 +235,7 @@ func (o *TCPOptions) parseOne(kind byte, v []byte) {
 // SACK blocks that would not fit are left out.
 func (o *TCPOptions) Len() int {
 	if o.Have == TCPOptTimestamp {
-		return 12
+		return TCPTimestampLen
 	}
 	n := 0
 	if o.Have&TCPOptMSS != 0 {
