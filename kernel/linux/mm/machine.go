@@ -1,0 +1,69 @@
+// Package mm is a Linux address space: mappings in an interval tree, demand paging,
+// copy on write, and the kernel's way to user memory.
+package mm
+
+// Machine is what an address space is made of: page tables and frames of memory.
+// In a guest it is kernel/linux/usermem on kernel/hw/gate; hosted tests have a fake.
+//
+// A Frame is a physical address of 4 KiB. What a Table maps it does not own: who
+// unmaps gets the frames back in a list and frees them.
+type Machine interface {
+	// NewTable makes an address space that maps nothing below the kernel's half.
+	NewTable() (Table, error)
+	// Alloc fills out with frames, zeroed if zero is set, or returns ENOMEM and
+	// allocates none. Order 9 asks for 2 MiB blocks aligned to their size.
+	Alloc(out []Frame, order uint, zero bool) error
+	Free(frames []Frame, order uint)
+	// Bytes is how the kernel sees a frame's memory: 4096<<order bytes.
+	Bytes(f Frame, order uint) []byte
+	// FreeBytes is how much memory could be had now.
+	FreeBytes() uint64
+}
+
+// Frame is the physical address of a frame.
+type Frame uint64
+
+// Prot is what a mapping lets user mode do.
+type Prot uint32
+
+const (
+	ProtRead Prot = 1 << iota // every mapping can be read
+	ProtWrite
+	ProtExec
+)
+
+// PTE is one page's entry as Table tells it.
+type PTE struct {
+	Frame           Frame
+	Prot            Prot
+	Order           uint // 0: 4 KiB, 9: 2 MiB
+	Accessed, Dirty bool // set by the processor
+}
+
+// Table is a page table for user addresses, 0 up to 1<<47. Callers keep changes of
+// one address apart (mm.Space's locks); the processors' translations are flushed
+// before a call that takes rights away returns. Addresses are multiples of the size.
+type Table interface {
+	// Map maps n frames (4096<<order bytes each) from va on; what is there already is
+	// replaced only where it is the same frame (a change of rights upwards).
+	Map(va uint64, frames []Frame, order uint, prot Prot) error
+	// MapZero allocates zeroed frames for all pages in [va, va+n) that map nothing yet
+	// and maps them: demand-zero memory in one step. It returns the bytes that it
+	// mapped; ENOMEM where it was none.
+	MapZero(va, n uint64, prot Prot, large bool) (uint64, error)
+	// Unmap clears [va, end) and calls f for every page that was mapped, after the
+	// flush. 2 MiB pages that are only partly inside are split first (ENOMEM).
+	Unmap(va, end uint64, f func(va uint64, e PTE)) error
+	// Protect sets the rights of all pages mapped in [va, end).
+	Protect(va, end uint64, prot Prot) error
+	// Lookup is the entry at va, false where nothing is mapped.
+	Lookup(va uint64) (PTE, bool)
+	// Harvest returns and clears the dirty bits of [va, end): f is called for those
+	// that were set.
+	Harvest(va, end uint64, f func(va uint64, e PTE)) error
+	// Root names the table to the processor (CR3).
+	Root() uint64
+	// Free releases the table itself; nothing is mapped any more and no thread runs
+	// on it.
+	Free()
+}

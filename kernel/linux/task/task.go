@@ -1,0 +1,4 @@
+package task
+
+// Task is one thread of a user program.
+type Task struct{}
