@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"osv/kernel/hw/dma"
 	"osv/kernel/ktest/netns"
 	"osv/kernel/ktest/simnet"
@@ -160,6 +162,7 @@ func measure(t *testing.T, from, to net.Conn, d time.Duration) float64 {
 				break
 			}
 		}
+		logLinux(t, from)
 		from.(interface{ SetLinger(int) error }).SetLinger(0)
 		from.Close()
 	}()
@@ -174,6 +177,24 @@ func measure(t *testing.T, from, to net.Conn, d time.Duration) float64 {
 	}
 	to.Close()
 	return float64(n) * 8 / 1e6 / d.Seconds()
+}
+
+// logLinux tells what Linux's sender knows of its connection, where from is one.
+func logLinux(t *testing.T, from net.Conn) {
+	c, ok := from.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	rc.Control(func(fd uintptr) {
+		i, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			t.Logf("Linux sending: %+v", *i)
+		}
+	})
 }
 
 // Goodput on bad paths: ours to Linux, Linux to ours, and Linux to Linux over the
