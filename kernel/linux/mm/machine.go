@@ -13,8 +13,10 @@ type Machine interface {
 	// Alloc fills out with frames, zeroed if zero is set, or returns ENOMEM and
 	// allocates none. Order 9 asks for 2 MiB blocks aligned to their size.
 	Alloc(out []Frame, order uint, zero bool) error
+	// Free gives frames back. A block of order 9 may come back frame by frame.
 	Free(frames []Frame, order uint)
-	// Bytes is how the kernel sees a frame's memory: 4096<<order bytes.
+	// Bytes is how the kernel sees a frame's memory: 4096<<order bytes. It must work
+	// for the page cache's frames too.
 	Bytes(f Frame, order uint) []byte
 	// FreeBytes is how much memory could be had now.
 	FreeBytes() uint64
@@ -23,18 +25,20 @@ type Machine interface {
 // Frame is the physical address of a frame.
 type Frame uint64
 
-// Prot is what a mapping lets user mode do.
+// Prot is what a mapping lets user mode do; the bits are those of PROT_READ and its
+// kin. A page that is mapped with none stays where it is, and user mode gets a fault
+// for every access (x86: U/S is clear); any other mapping can be read.
 type Prot uint32
 
 const (
-	ProtRead Prot = 1 << iota // every mapping can be read
+	ProtRead Prot = 1 << iota
 	ProtWrite
 	ProtExec
 )
 
 // PTE is one page's entry as Table tells it.
 type PTE struct {
-	Frame           Frame
+	Frame           Frame // of a 2 MiB page: its first
 	Prot            Prot
 	Order           uint // 0: 4 KiB, 9: 2 MiB
 	Accessed, Dirty bool // set by the processor
@@ -43,6 +47,8 @@ type PTE struct {
 // Table is a page table for user addresses, 0 up to 1<<47. Callers keep changes of
 // one address apart (mm.Space's locks); the processors' translations are flushed
 // before a call that takes rights away returns. Addresses are multiples of the size.
+// Changes at addresses of different 2 MiB regions, and Lookup beside anything, run at
+// the same time.
 type Table interface {
 	// Map maps n frames (4096<<order bytes each) from va on; what is there already is
 	// replaced only where it is the same frame (a change of rights upwards).
@@ -56,8 +62,13 @@ type Table interface {
 	Unmap(va, end uint64, f func(va uint64, e PTE)) error
 	// Protect sets the rights of all pages mapped in [va, end).
 	Protect(va, end uint64, prot Prot) error
-	// Lookup is the entry at va, false where nothing is mapped.
+	// Lookup is the entry at va, false where nothing is mapped. va need not be a
+	// multiple of anything.
 	Lookup(va uint64) (PTE, bool)
+	// Walk calls f for every page that is mapped in [va, end), in order, until it
+	// returns false; what is empty costs next to nothing, however wide. A 2 MiB page
+	// is told once, with the address where it begins.
+	Walk(va, end uint64, f func(va uint64, e PTE) bool)
 	// Harvest returns and clears the dirty bits of [va, end): f is called for those
 	// that were set.
 	Harvest(va, end uint64, f func(va uint64, e PTE)) error
