@@ -32,7 +32,7 @@ func NewPool(mem dma.Allocator, n, size int) (*Pool, error) {
 	if n <= 0 || n >= 1<<31 || size <= Headroom {
 		return nil, fmt.Errorf("pkt: pool of %d buffers of %d bytes: need at least 1 of more than %d", n, size, Headroom)
 	}
-	r, err := mem.Alloc(n*size, 4096)
+	r, err := dma.AllocRaw(mem, n*size, 4096)
 	if err != nil {
 		return nil, fmt.Errorf("pkt: pool of %d buffers of %d bytes: %w", n, size, err)
 	}

@@ -14,13 +14,20 @@ import (
 // no IOMMU is used. What cannot be had is asked of caches and the Go heap once.
 type dmaMemory struct{ balance *reclaim.Balance }
 
-func (m dmaMemory) Alloc(size, align int) (dma.Region, error) {
+func (m dmaMemory) Alloc(size, align int) (dma.Region, error) { return m.alloc(gate.Frames, size, align) }
+
+// AllocRaw is Alloc without the zeroing.
+func (m dmaMemory) AllocRaw(size, align int) (dma.Region, error) {
+	return m.alloc(gate.FramesRaw, size, align)
+}
+
+func (m dmaMemory) alloc(frames func(n, align int) (uint64, []byte, error), size, align int) (dma.Region, error) {
 	if size <= 0 || align <= 0 || align&(align-1) != 0 {
 		return dma.Region{}, dma.ErrNoMemory{Size: size, Align: align}
 	}
-	pa, b, err := gate.Frames(size, align)
+	pa, b, err := frames(size, align)
 	if err != nil && m.balance.Need(size) {
-		pa, b, err = gate.Frames(size, align)
+		pa, b, err = frames(size, align)
 	}
 	if err != nil {
 		return dma.Region{}, dma.ErrNoMemory{Size: size, Align: align}

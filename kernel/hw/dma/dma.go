@@ -35,6 +35,22 @@ type Allocator interface {
 	Free(Region)
 }
 
+// RawAllocator is an Allocator that can leave memory as it is.
+type RawAllocator interface {
+	Allocator
+	// AllocRaw is Alloc with anything in the bytes.
+	AllocRaw(size, align int) (Region, error)
+}
+
+// AllocRaw allocates memory that its user writes before anybody reads it: without
+// zeroing, where m can.
+func AllocRaw(m Allocator, size, align int) (Region, error) {
+	if raw, ok := m.(RawAllocator); ok {
+		return raw.AllocRaw(size, align)
+	}
+	return m.Alloc(size, align)
+}
+
 // ErrNoMemory says which request could not be met.
 type ErrNoMemory struct{ Size, Align int }
 

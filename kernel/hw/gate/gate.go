@@ -89,10 +89,16 @@ func RAM() []Range {
 
 // Frames returns the physical address of n bytes (rounded up to frames) of
 // zeroed contiguous memory aligned to align bytes, and a view of it.
-func Frames(n, align int) (pa uint64, b []byte, err error) {
-	frames := (uintptr(n) + phys.FrameSize - 1) / phys.FrameSize
+func Frames(n, align int) (pa uint64, b []byte, err error) { return frames(n, align, 0) }
+
+// FramesRaw is Frames without the zeroing: at boot that is what a large buffer
+// costs, since the host gives memory at its first touch.
+func FramesRaw(n, align int) (pa uint64, b []byte, err error) { return frames(n, align, 1) }
+
+func frames(n, align int, raw uintptr) (pa uint64, b []byte, err error) {
+	count := (uintptr(n) + phys.FrameSize - 1) / phys.FrameSize
 	al := max(1, (uintptr(align)+phys.FrameSize-1)/phys.FrameSize)
-	r := call(shim.CallFrames, frames, al, 0)
+	r := call(shim.CallFrames, count, al, raw)
 	if err := errno(r); err != nil {
 		return 0, nil, fmt.Errorf("no %d contiguous bytes of memory aligned to %d: %w", n, align, err)
 	}

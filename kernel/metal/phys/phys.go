@@ -203,8 +203,18 @@ func insideFree(f uintptr) bool {
 }
 
 // AllocContiguous returns n frames in a row aligned to align frames (a power of
-// two), zeroed; the tail of the block beyond n goes back at once.
+// two), zeroed.
 func AllocContiguous(n, align uintptr) uintptr {
+	p := AllocRun(n, align)
+	if p != None {
+		arch.Zero(ToVirt(p), n*FrameSize)
+	}
+	return p
+}
+
+// AllocRun is AllocContiguous with whatever the frames hold; the tail of the block
+// beyond n goes back at once.
+func AllocRun(n, align uintptr) uintptr {
 	if n == 0 || n > 1<<MaxOrder || align > 1<<MaxOrder {
 		return None
 	}
@@ -217,7 +227,6 @@ func AllocContiguous(n, align uintptr) uintptr {
 		return None
 	}
 	FreeRun(p+n*FrameSize, p+FrameSize<<o)
-	arch.Zero(ToVirt(p), n*FrameSize)
 	return p
 }
 

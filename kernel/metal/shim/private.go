@@ -22,7 +22,7 @@ const (
 	CallIOAPIC     // (window, register, write, value) → value
 	CallIRQWait    // (vector); blocks
 	CallIRQRaise   // (vector)
-	CallFrames     // (count, alignment in frames) → physical address
+	CallFrames     // (count, alignment in frames, 1: as they are, else zeroed) → physical address
 	CallFreeFrames // (physical address, count)
 	CallMapDevice  // (physical address, bytes) → virtual address
 	CallMapRAM     // (physical address, bytes): adds firmware tables to the direct map
@@ -75,7 +75,12 @@ func private(c *cpu.CPU, t *sched.Thread, nr uintptr) {
 			sched.IRQRaise(uint32(a))
 		}
 	case CallFrames:
-		if r = phys.AllocContiguous(a, b); r == phys.None {
+		if d == 1 {
+			r = phys.AllocRun(a, b)
+		} else {
+			r = phys.AllocContiguous(a, b)
+		}
+		if r == phys.None {
 			r = eNOMEM
 		}
 	case CallFreeFrames:
