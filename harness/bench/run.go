@@ -109,6 +109,9 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 	if err := r.ceilings(ctx); err != nil {
 		return r.ended(ctx, err)
 	}
+	if err := r.starts(ctx); err != nil {
+		return r.ended(ctx, err)
+	}
 	failures := 0
 	for _, g := range r.Plan.Groups() {
 		lost, err := r.group(ctx, g)
@@ -210,6 +213,8 @@ func (r *Runner) event(text string, problem bool) {
 			return r.done[w]
 		case w.Cell.Workload != "":
 			return r.fact[factKey{w.Cell.System, "profile " + w.Cell.Workload, -1}]
+		case w.N > 0:
+			return r.fact[factKey{w.Cell.System, firstReply, w.N - 1}]
 		}
 		return r.fact[factKey{w.Cell.System, "ram_floor", -1}]
 	}

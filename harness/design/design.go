@@ -112,6 +112,11 @@ type Plan struct {
 	// Idle is how long each guest is left alone before it is loaded, to see what
 	// it costs doing nothing; 0 = not measured.
 	Idle load.Duration `yaml:"idle,omitempty" json:"idle,omitempty"`
+	// Starts is how many boots of each system are for the time to the first reply
+	// alone: one guest at a time, nothing counted, nothing measured after it. 0 takes
+	// that time from the boots that are loaded, beside the stopped guests of their
+	// half block.
+	Starts int `yaml:"starts,omitempty" json:"starts,omitempty"`
 	// RAMFloor seeks the least memory with which each system answers.
 	RAMFloor bool `yaml:"ram_floor,omitempty" json:"ram_floor,omitempty"`
 	// Instructions counts guest instructions (TCG only).
@@ -133,6 +138,9 @@ var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._@-]{0,63}$`)
 func (p Plan) Check() error {
 	if !nameForm.MatchString(p.Name) {
 		return fmt.Errorf("plan: name %q: want lower case letters, digits, dots and dashes", p.Name)
+	}
+	if p.Starts < 0 || p.Starts > 200 {
+		return fmt.Errorf("plan: %d starts, want 0 to 200", p.Starts)
 	}
 	if p.Boots < 1 || p.Boots > 200 {
 		return fmt.Errorf("plan: %d boots, want 1 to 200", p.Boots)

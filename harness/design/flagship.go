@@ -54,7 +54,7 @@ func Flagship() Plan {
 			mem("tcp-get-10k", "memcached TCP GET, 10,000 connections, 1 % active", MemcachedTCPPort, many, "osv"),
 			mem("udp-echo", "UDP reflector, 32 outstanding", ReflectorPort, echo, "osv"),
 		},
-		Placements: []Placement{OneCore}, Boots: 6, Together: true, CPUs: 1, MemMiB: 1024, Seed: 1,
+		Placements: []Placement{OneCore}, Boots: 6, Starts: 6, Together: true, CPUs: 1, MemMiB: 1024, Seed: 1,
 		Instructions: true, Allow: withVCPUs(allowed())}
 }
 

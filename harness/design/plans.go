@@ -70,7 +70,7 @@ func Default() Plan {
 	open.Placements = []Placement{OneCore}
 	return Plan{Name: "default", Systems: []System{linuxStock(), linuxTuned(), osv()},
 		Workloads:  append(append(workloads(1.5, 3), open), iperfBoth(1)...),
-		Placements: []Placement{OneCore, Split}, Boots: 6, Together: true, CPUs: 1, MemMiB: 256, Seed: 1, Idle: seconds(1), RAMFloor: true,
+		Placements: []Placement{OneCore, Split}, Boots: 6, Starts: 6, Together: true, CPUs: 1, MemMiB: 256, Seed: 1, Idle: seconds(1), RAMFloor: true,
 		Instructions: true, Profiles: []string{"udp-get"}, SLO: seconds(0.010), Allow: allowed()}
 }
 
@@ -133,7 +133,7 @@ func Quick() Plan {
 func Iperf() Plan {
 	p := Default()
 	p.Name, p.Workloads, p.Placements, p.RAMFloor = "iperf", iperfBoth(3), []Placement{Split}, false
-	p.Idle, p.Profiles = 0, nil
+	p.Idle, p.Starts, p.Profiles = 0, 0, nil
 	return p
 }
 

@@ -84,6 +84,31 @@ func (p Plan) blockOrder(block int) []int {
 	return rng.Perm(len(p.Systems))
 }
 
+// Start is one boot that is only timed.
+type Start struct {
+	Index  int
+	System string
+	Pair   int
+}
+
+// StartOrder lists the Starts in their order, A B B A by blocks as the boots are.
+// Variants are left out: they are our own configurations.
+func (p Plan) StartOrder() []Start {
+	var out []Start
+	for pair := range p.Starts {
+		order := p.blockOrder(pair / 2)
+		if pair%2 == 1 {
+			slices.Reverse(order)
+		}
+		for _, s := range order {
+			if p.Systems[s].Role != Variant {
+				out = append(out, Start{len(out), p.Systems[s].Name, pair})
+			}
+		}
+	}
+	return out
+}
+
 // Cell is one thing that a boot measures.
 type Cell struct {
 	System    string    `json:"system"`
@@ -158,6 +183,7 @@ func (p Plan) Windows(group []Boot) []Window {
 // Costs are the times of what is not in a plan, as seen on two cores under TCG.
 type Costs struct {
 	Boot  map[string]time.Duration // to first reply, by kind of guest; "" = any other
+	Alone map[string]time.Duration // the same of a Start, with its end
 	Start time.Duration            // of a generator: its process, keys stored and read back
 	Floor time.Duration            // search for one system's least memory
 	Null  time.Duration            // one null server measurement
@@ -166,14 +192,15 @@ type Costs struct {
 // SeenCosts are those of the runs that the plans were sized with.
 var SeenCosts = Costs{
 	Boot:  map[string]time.Duration{"linux": 4 * time.Second, "osv": 1700 * time.Millisecond, "": 200 * time.Millisecond},
+	Alone: map[string]time.Duration{"linux": 3200 * time.Millisecond, "osv": 500 * time.Millisecond, "": 200 * time.Millisecond},
 	Start: 300 * time.Millisecond, Floor: 22 * time.Second, Null: 1300 * time.Millisecond,
 }
 
-func (c Costs) boot(guest string) time.Duration {
-	if d, ok := c.Boot[guest]; ok {
+func of(costs map[string]time.Duration, guest string) time.Duration {
+	if d, ok := costs[guest]; ok {
 		return d
 	}
-	return c.Boot[""]
+	return costs[""]
 }
 
 // Window is what one window takes.
@@ -183,8 +210,8 @@ func (c Costs) Window(w Workload) time.Duration {
 }
 
 // Estimate is a guess at the time that a run takes where done says which windows,
-// which profiles and which systems' floors (boot -1, the latter without a workload)
-// are behind; nil = none.
+// which profiles, which systems' floors (boot -1, the latter without a workload) and
+// which Starts (the same, N = 1 + index) are behind; nil = none.
 func (p Plan) Estimate(c Costs, done func(Window) bool) time.Duration {
 	if done == nil {
 		done = func(Window) bool { return false }
@@ -207,16 +234,21 @@ func (p Plan) Estimate(c Costs, done func(Window) bool) time.Duration {
 				continue
 			}
 			sys, _ := p.System(b.System)
-			d += c.boot(sys.Guest)
+			d += of(c.Boot, sys.Guest)
 			if b.Service == p.Services()[0] {
 				d += p.Idle.Std()
 			}
 		}
 	}
+	for _, s := range p.StartOrder() {
+		if sys, _ := p.System(s.System); !done(Window{Boot: -1, Cell: Cell{System: s.System}, N: 1 + s.Index}) {
+			d += of(c.Alone, sys.Guest)
+		}
+	}
 	for _, s := range p.Systems {
 		for _, name := range p.Profiles {
 			if w := loads[name]; w.Runs(s.Name) && !done(Window{Boot: -1, Cell: Cell{System: s.Name, Workload: name}}) {
-				d += c.boot(s.Guest) + 3*c.Window(w)
+				d += of(c.Boot, s.Guest) + 3*c.Window(w)
 			}
 		}
 		if p.RAMFloor && !done(Window{Boot: -1, Cell: Cell{System: s.Name}}) {

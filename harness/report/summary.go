@@ -194,7 +194,7 @@ func (d *Data) figures() map[key]*Figure {
 	}
 	main := d.Plan.Services()[0]
 	for _, b := range d.Boots {
-		if b.FirstReply > 0 && b.Boot.Service == main {
+		if b.FirstReply > 0 && b.Boot.Service == main && d.Plan.Starts == 0 {
 			f := get(key{bootCell, "", "first_reply", b.Boot.System})
 			put(f, b.Boot.Index, b.Boot.Pair, 0, b.FirstReply)
 		}

@@ -92,6 +92,13 @@ func (w world) write(t testing.TB, dir string) {
 			add(journal.Entry{Ceiling: &journal.Ceiling{Workload: l.Name, Rate: 240000}})
 		}
 	}
+	for _, st := range w.plan.StartOrder() {
+		first := noisy(2.7)
+		if st.System == "osv" {
+			first = noisy(0.21)
+		}
+		add(journal.Entry{Fact: &journal.Fact{System: st.System, Metric: "first_reply", Value: first, Boot: st.Index, Pair: st.Pair}})
+	}
 	for _, b := range w.plan.Schedule() {
 		first := noisy(3.4)
 		cmdline := "console=ttyS0 mitigations=auto"
