@@ -60,6 +60,7 @@ type Stack struct {
 	pmtu       pmtuCache
 	ipID       atomic.Uint32
 	nextQueue  atomic.Uint32 // of the next Route
+	groups     groups
 
 	mu     sync.Mutex // guards changes of ifaces, and closed
 	closed bool

@@ -320,6 +320,8 @@ func (l *rxLoop) deliver(b *pkt.Buf, sink *Sink) {
 		}
 		b.RxTime = l.ctx.now
 		l.pend = append(l.pend, b)
+	case sink.group != nil:
+		l.deliver(b, sink.group.pick(&l.ctx.meta, b.Bytes()))
 	default:
 		l.toSlow(b, demux.NoFlow, sink)
 	}

@@ -32,6 +32,7 @@ type Sink struct {
 	// OnError is told of ICMP errors for what Sink's owner sent; may be nil.
 	OnError func(*ICMPError)
 
+	group  *Group       // of a port that several sinks share: whose this is
 	behind atomic.Int32 // frames of this sink that are in the slow path
 	drops  atomic.Uint64
 }

@@ -177,6 +177,9 @@ func (ifc *Interface) deliverUDP(l *rxLoop, b *pkt.Buf, m *demux.Meta, sink *Sin
 	if ifc.dhcpInput(b, m) {
 		return
 	}
+	if sink != nil && sink.group != nil {
+		sink = sink.group.pick(m, b.Bytes())
+	}
 	switch {
 	case sink == nil:
 	case sink.Chan != nil:

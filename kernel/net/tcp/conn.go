@@ -210,6 +210,7 @@ type Conn struct {
 // Options are what the user sets for one connection.
 type Options struct {
 	NoDelay      bool // RFC 9293 §3.7.4: the Nagle algorithm is off
+	Cork         bool // no segment that is not full, but the last before the FIN
 	Keepalive    bool
 	KeepIdle     time.Duration // 0: the host's
 	KeepInterval time.Duration

@@ -362,3 +362,9 @@ func (l *Listener) Close(now int64) []*Conn {
 	}
 	return ready
 }
+
+// Holds reports whether t is half open here.
+func (l *Listener) Holds(t *Tuple) bool {
+	_, ok := l.index[*t]
+	return ok
+}

@@ -191,6 +191,9 @@ func (c *Conn) sendable(avail int) int {
 // that looks only at whether another such segment is out: a full one does not
 // wait for the ACK of its successors that the peer delays.
 func (c *Conn) mayCutShort(n int) bool {
+	if c.opt.Cork {
+		return c.finQueued || c.sndUrgent
+	}
 	return c.opt.NoDelay || c.finQueued || c.sndUrgent || !c.sndUna.Less(c.sndSmall)
 }
 

@@ -97,7 +97,7 @@ func (c *Conn) quickAcked(ack seq.Num) {
 func (c *Conn) quickSend() bool {
 	n := c.snd.len
 	if c.sent.n != 0 || c.state != StateEstablished || c.sndBase != c.sndNxt || c.sndUna != c.sndNxt ||
-		n == 0 || n >= c.cc.mss || n > c.sndWnd || c.sndUrgent || c.rtx.kind != rtxOff ||
+		n == 0 || n >= c.cc.mss || n > c.sndWnd || c.sndUrgent || c.opt.Cork || c.rtx.kind != rtxOff ||
 		c.sackNum > 0 || c.dsack.start != c.dsack.end {
 		return false
 	}

@@ -14,13 +14,8 @@ import (
 // before the connection is established.
 func (c *Conn) Send(now int64, p []byte) (int, error) {
 	c.now = now
-	switch {
-	case c.state == StateClosed && c.err != nil:
-		return 0, c.err
-	case c.state == StateClosed || c.state == StateListen:
-		return 0, ErrNotOpen
-	case c.finQueued || !c.state.maySend() && c.state != StateSynSent && c.state != StateSynReceived:
-		return 0, ErrClosing
+	if err := c.sendErr(); err != nil {
+		return 0, err
 	}
 	n := len(p)
 	if c.snd.len+n > min(c.sndLimit, sendFloor) { // within the floor there is room in any case
@@ -31,6 +26,19 @@ func (c *Conn) Send(now int64, p []byte) (int, error) {
 		c.memAt = now + stallWait // the timer tells when to try again
 	}
 	return done, nil
+}
+
+// sendErr is why nothing can be given to Send, nil where something can.
+func (c *Conn) sendErr() error {
+	switch {
+	case c.state == StateClosed && c.err != nil:
+		return c.err
+	case c.state == StateClosed || c.state == StateListen:
+		return ErrNotOpen
+	case c.finQueued || !c.state.maySend() && c.state != StateSynSent && c.state != StateSynReceived:
+		return ErrClosing
+	}
+	return nil
 }
 
 // SendRoom is how many octets Send would take now.

@@ -37,22 +37,29 @@ type Options struct {
 	TOS   uint8
 	// V6Only keeps a socket on :: from taking IPv4 as well.
 	V6Only bool
+	// Share lets several sockets that were made with it listen to one address and
+	// port: each sender's datagrams go to one of them (Spread), or all to the last.
+	Share, Spread bool
+	// Arrival, if not nil, is called in the receive loop after each batch that
+	// brought something: see try.go. Reads must not block then.
+	Arrival func()
 }
 
 // Conn is a UDP socket.
 type Conn struct {
-	stack  *stack.Stack
-	opts   Options
-	local  netip.AddrPort
-	remote netip.AddrPort // zero unless connected
-	sink   stack.Sink
-	ch     *netchan.Chan
+	stack *stack.Stack
+	opts  Options
+	ends  atomic.Pointer[ends] // replaced as a whole, by Connect and Disconnect
+	sink  stack.Sink
+	ch    *netchan.Chan
 
 	read     sync.Mutex // readers take turns: guards pending and Pop
 	pending  [32]*pkt.Buf
 	pendingN int
 	pendingI int
 
+	change sync.Mutex    // of ends, and of the table's entry
+	life   atomic.Uint32 // TTL << 8 | TOS
 	sema   chan struct{} // a token: look again
 	notify atomic.Pointer[func()]
 	closed atomic.Bool
@@ -62,6 +69,15 @@ type Conn struct {
 	routes  [routeCache]atomic.Pointer[stack.Route]
 	badSums atomic.Uint64
 }
+
+// ends are the two addresses of a socket.
+type ends struct {
+	local  netip.AddrPort
+	remote netip.AddrPort // zero unless connected
+}
+
+func (c *Conn) local() netip.AddrPort  { return c.ends.Load().local }
+func (c *Conn) remote() netip.AddrPort { return c.ends.Load().remote }
 
 // routeCache is the number of destinations whose routes a socket keeps; by the
 // low bits of the address.
@@ -81,9 +97,7 @@ func Listen(s *stack.Stack, local netip.AddrPort, o Options) (*Conn, error) {
 	if local.Addr() == netip.IPv6Unspecified() && !o.V6Only {
 		local = netip.AddrPortFrom(netip.Addr{}, local.Port())
 	}
-	return open(s, local, o, func(c *Conn) error {
-		return s.Bind(wire.ProtoUDP, c.local, &c.sink)
-	})
+	return open(s, local, netip.AddrPort{}, o, (*Conn).bind)
 }
 
 // Dial makes a socket that exchanges datagrams with remote alone. The zero local
@@ -102,39 +116,60 @@ func Dial(s *stack.Stack, local, remote netip.AddrPort, o Options) (*Conn, error
 	}
 	local = netip.AddrPortFrom(r.Local(), local.Port())
 	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	c, err := open(s, local, o, func(c *Conn) error {
-		c.remote = remote
-		return s.Insert(c.tuple(), &c.sink)
-	})
+	c, err := open(s, local, remote, o, func(c *Conn, e *ends) error { return s.Insert(e.tuple(), &c.sink) })
 	if err == nil {
 		c.setRoute(r)
 	}
 	return c, err
 }
 
+// bind puts a socket that is not connected into the table.
+func (c *Conn) bind(e *ends) error {
+	if c.opts.Share {
+		return c.stack.BindShared(wire.ProtoUDP, e.local, &c.sink, c.opts.Spread)
+	}
+	return c.stack.Bind(wire.ProtoUDP, e.local, &c.sink)
+}
+
+// unbind takes it out.
+func (c *Conn) unbind(e *ends) {
+	if c.opts.Share {
+		c.stack.UnbindShared(wire.ProtoUDP, e.local.Port(), &c.sink)
+		return
+	}
+	c.stack.Unbind(wire.ProtoUDP, e.local.Port(), &c.sink)
+}
+
 // open makes a socket and has bind put it into the table.
-func open(s *stack.Stack, local netip.AddrPort, o Options, bind func(*Conn) error) (*Conn, error) {
+func open(s *stack.Stack, local, remote netip.AddrPort, o Options, bind func(*Conn, *ends) error) (*Conn, error) {
 	if o.Queue == 0 {
 		o.Queue = 256
 	}
-	c := &Conn{stack: s, opts: o, ch: netchan.New(o.Queue), sema: make(chan struct{}, 1)}
+	c := &Conn{stack: s, opts: o, sema: make(chan struct{}, 1)}
+	c.life.Store(uint32(o.TTL)<<8 | uint32(o.TOS))
+	if o.Arrival != nil {
+		c.ch = netchan.NewEvery(o.Queue, o.Arrival)
+	} else {
+		c.ch = netchan.New(o.Queue)
+		c.ch.SetNotify(c.wake)
+	}
 	c.sink.Chan, c.sink.Lossy, c.sink.Owner, c.sink.OnError = c.ch, true, c, c.icmp
-	c.ch.SetNotify(c.wake)
 	c.rd.init(s.Clock(), c.ch.Kick)
 	c.wd.init(s.Clock(), func() {})
 	var err error
 	for range 16 { // another socket may take the free port first
-		c.local = local
+		e := &ends{local, remote}
 		if local.Port() == 0 {
 			p := s.FreePort(wire.ProtoUDP)
 			if p == 0 {
 				return nil, opError("listen", local, netip.AddrPort{}, syscall.EADDRINUSE)
 			}
-			c.local = netip.AddrPortFrom(local.Addr(), p)
+			e.local = netip.AddrPortFrom(local.Addr(), p)
 		}
-		if err = bind(c); err == nil {
-			if !c.local.Addr().IsValid() {
-				c.local = netip.AddrPortFrom(netip.IPv6Unspecified(), c.local.Port())
+		c.ends.Store(e)
+		if err = bind(c, e); err == nil {
+			if !e.local.Addr().IsValid() {
+				c.ends.Store(&ends{netip.AddrPortFrom(netip.IPv6Unspecified(), e.local.Port()), remote})
 			}
 			return c, nil
 		}
@@ -145,25 +180,27 @@ func open(s *stack.Stack, local netip.AddrPort, o Options, bind func(*Conn) erro
 	if errors.Is(err, demux.ErrExists) {
 		err = syscall.EADDRINUSE
 	}
-	return nil, opError("listen", local, c.remote, err)
+	return nil, opError("listen", local, remote, err)
 }
 
-func (c *Conn) tuple() demux.Tuple {
-	return demux.Tuple{Proto: wire.ProtoUDP, Local: c.local, Remote: netip.AddrPortFrom(c.remote.Addr().WithZone(""), c.remote.Port())}
+func (e *ends) tuple() demux.Tuple {
+	return demux.Tuple{Proto: wire.ProtoUDP, Local: e.local, Remote: netip.AddrPortFrom(e.remote.Addr().WithZone(""), e.remote.Port())}
 }
 
-func (c *Conn) connected() bool { return c.remote.IsValid() }
+func (c *Conn) connected() bool { return c.remote().IsValid() }
 
 // Close ends the socket, its readers and writers, and puts back what waits.
 func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
-		return opError("close", c.local, c.remote, net.ErrClosed)
+		return opError("close", c.local(), c.remote(), net.ErrClosed)
 	}
-	if c.connected() {
-		c.stack.Remove(c.tuple(), &c.sink)
+	c.change.Lock()
+	if e := c.ends.Load(); e.remote.IsValid() {
+		c.stack.Remove(e.tuple(), &c.sink)
 	} else {
-		c.stack.Unbind(wire.ProtoUDP, c.local.Port(), &c.sink)
+		c.unbind(e)
 	}
+	c.change.Unlock()
 	c.ch.Kick() // a reader that sleeps holds read
 	c.read.Lock()
 	defer c.read.Unlock()
@@ -239,17 +276,17 @@ func (c *Conn) takeErr() error {
 func (c *Conn) Drops() (full, badSum uint64) { return c.sink.Drops(), c.badSums.Load() }
 
 // LocalAddr is the address the socket is bound to.
-func (c *Conn) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(c.local) }
+func (c *Conn) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(c.local()) }
 
 // LocalAddrPort is LocalAddr as a value.
-func (c *Conn) LocalAddrPort() netip.AddrPort { return c.local }
+func (c *Conn) LocalAddrPort() netip.AddrPort { return c.local() }
 
 // RemoteAddr is the peer of a dialled socket, nil for others.
 func (c *Conn) RemoteAddr() net.Addr {
 	if !c.connected() {
 		return nil
 	}
-	return net.UDPAddrFromAddrPort(c.remote)
+	return net.UDPAddrFromAddrPort(c.remote())
 }
 
 // SetDeadline sets both deadlines; the zero time is none.
@@ -263,7 +300,7 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // SetReadDeadline ends reads that block beyond t.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if c.closed.Load() {
-		return opError("set", c.local, c.remote, net.ErrClosed)
+		return opError("set", c.local(), c.remote(), net.ErrClosed)
 	}
 	c.rd.set(t)
 	return nil
@@ -272,7 +309,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline ends writes begun after t; a write does not block for long.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if c.closed.Load() {
-		return opError("set", c.local, c.remote, net.ErrClosed)
+		return opError("set", c.local(), c.remote(), net.ErrClosed)
 	}
 	c.wd.set(t)
 	return nil
@@ -339,4 +376,4 @@ func (d *deadline) set(t time.Time) {
 
 func (d *deadline) stop() { d.set(time.Time{}) }
 
-func (c *Conn) String() string { return fmt.Sprintf("udp %v<-%v", c.local, c.remote) }
+func (c *Conn) String() string { return fmt.Sprintf("udp %v<-%v", c.local(), c.remote()) }

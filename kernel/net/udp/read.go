@@ -26,6 +26,8 @@ type Message struct {
 	// Local is the address it came to, or is to be sent from; the zero Addr lets
 	// the stack choose.
 	Local netip.Addr
+	// TTL and TOS are those that it came with, of TryReadTo.
+	TTL, TOS uint8
 	// Time is the stack's clock, in ns, when it came in.
 	Time int64
 }
@@ -126,7 +128,7 @@ func (c *Conn) readMsg(m *Message) error {
 	b, err := c.wait()
 	c.read.Unlock()
 	if err != nil {
-		return opError("read", c.local, c.remote, err)
+		return opError("read", c.local(), c.remote(), err)
 	}
 	copyOut(b, m)
 	return nil
@@ -169,7 +171,7 @@ func (c *Conn) ReadBatch(ms []Message) (int, error) {
 	defer c.read.Unlock()
 	b, err := c.wait()
 	if err != nil {
-		return 0, opError("read", c.local, c.remote, err)
+		return 0, opError("read", c.local(), c.remote(), err)
 	}
 	n := 0
 	for b != nil {
@@ -197,10 +199,10 @@ func (c *Conn) TryReadBatch(ms []Message) (int, error) {
 	}
 	if n == 0 {
 		if c.closed.Load() {
-			return 0, opError("read", c.local, c.remote, net.ErrClosed)
+			return 0, opError("read", c.local(), c.remote(), net.ErrClosed)
 		}
 		if err := c.takeErr(); err != nil {
-			return 0, opError("read", c.local, c.remote, err)
+			return 0, opError("read", c.local(), c.remote(), err)
 		}
 	}
 	return n, nil
@@ -216,7 +218,7 @@ func (c *Conn) ReadBufs(dst []*pkt.Buf) (int, error) {
 	defer c.read.Unlock()
 	b, err := c.wait()
 	if err != nil {
-		return 0, opError("read", c.local, c.remote, err)
+		return 0, opError("read", c.local(), c.remote(), err)
 	}
 	n := 0
 	for b != nil {

@@ -31,10 +31,11 @@ func slot(a netip.Addr) int {
 }
 
 func (c *Conn) setRoute(r *stack.Route) {
-	if c.opts.TTL != 0 {
-		r.TTL = c.opts.TTL
+	life := c.life.Load()
+	if ttl := uint8(life >> 8); ttl != 0 {
+		r.TTL = ttl
 	}
-	r.TOS = c.opts.TOS
+	r.TOS = uint8(life)
 	c.routes[slot(r.Remote())].Store(r)
 }
 
@@ -42,7 +43,7 @@ func (c *Conn) setRoute(r *stack.Route) {
 func (c *Conn) route(local, a netip.Addr) (*stack.Route, error) {
 	a = a.Unmap()
 	if !local.IsValid() || local.IsMulticast() {
-		local = c.local.Addr()
+		local = c.local().Addr()
 	}
 	r := c.routes[slot(a)].Load()
 	if r != nil && r.Remote() == a && (r.Local() == local || !local.IsValid() || local.IsUnspecified()) {
@@ -75,7 +76,7 @@ func (c *Conn) build(r *stack.Route, data []byte, port uint16) *pkt.Buf {
 		}
 		b = b.Next
 	}
-	wire.PutUDP(first.Prepend(wire.UDPLen), c.local.Port(), port, wire.UDPLen+n, 0)
+	wire.PutUDP(first.Prepend(wire.UDPLen), c.local().Port(), port, wire.UDPLen+n, 0)
 	return first
 }
 
@@ -157,11 +158,11 @@ var scratch = sync.Pool{New: func() any { return new([32]*pkt.Buf) }}
 
 // target is where m goes.
 func (c *Conn) target(m *Message) (netip.AddrPort, error) {
-	if c.connected() {
-		if m.Addr.IsValid() && m.Addr != c.remote {
+	if to := c.remote(); to.IsValid() {
+		if m.Addr.IsValid() && m.Addr != to {
 			return m.Addr, syscall.EISCONN
 		}
-		return c.remote, nil
+		return to, nil
 	}
 	if !m.Addr.IsValid() {
 		return m.Addr, syscall.EDESTADDRREQ
@@ -177,7 +178,7 @@ func (c *Conn) target(m *Message) (netip.AddrPort, error) {
 func (c *Conn) WriteBatch(ms []Message) (int, error) {
 	n, err := c.writeMsgs(ms)
 	if err != nil {
-		return n, opError("write", c.local, c.remote, err)
+		return n, opError("write", c.local(), c.remote(), err)
 	}
 	return n, nil
 }
@@ -192,9 +193,9 @@ func (c *Conn) WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, error) {
 	ms := [1]Message{{Data: p, Addr: to}}
 	if _, err := c.writeMsgs(ms[:]); err != nil {
 		if !to.IsValid() {
-			to = c.remote
+			to = c.remote()
 		}
-		return 0, opError("write", c.local, to, err)
+		return 0, opError("write", c.local(), to, err)
 	}
 	return len(p), nil
 }
@@ -203,7 +204,7 @@ func (c *Conn) WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, error) {
 func (c *Conn) WriteTo(p []byte, to net.Addr) (int, error) {
 	u, ok := to.(*net.UDPAddr)
 	if !ok {
-		return 0, opError("write", c.local, netip.AddrPort{}, &net.AddrError{Err: "not a UDP address", Addr: to.String()})
+		return 0, opError("write", c.local(), netip.AddrPort{}, &net.AddrError{Err: "not a UDP address", Addr: to.String()})
 	}
 	return c.WriteToUDPAddrPort(p, u.AddrPort())
 }

@@ -31,9 +31,11 @@ type Conn struct {
 	detached bool // the stack has forgotten this connection
 	linger   time.Duration
 	flow     *Flow // of a connection whose handler runs in the receive loop
+	trying   bool  // a call of try.go is at work
 
 	rd, wr   waiter
 	notify   atomic.Pointer[func()]
+	arrival  atomic.Pointer[func()]
 	queued   atomic.Bool          // in Host.idle
 	idleNext atomic.Pointer[Conn] // there
 }
@@ -60,6 +62,9 @@ func (c *Conn) wake() {
 		return
 	}
 	if f := c.notify.Load(); f != nil {
+		(*f)()
+	}
+	if f := c.arrival.Load(); f != nil {
 		(*f)()
 	}
 	c.h.later(c)
@@ -156,9 +161,7 @@ func (c *Conn) settle(now int64) {
 		if ev&(tcp.EvWritable|tcp.EvConnected|tcp.EvClosed) != 0 {
 			c.wr.wake()
 		}
-		if f := c.notify.Load(); f != nil {
-			(*f)()
-		}
+		c.tell()
 		switch {
 		case ev&tcp.EvClosed != 0:
 			c.detach()

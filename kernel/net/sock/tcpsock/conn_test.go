@@ -502,7 +502,7 @@ func TestTimeWaitBoundAndReuse(t *testing.T) {
 		t.Helper()
 		tu := tcp.Tuple{Local: addr(0, port), Remote: addr(1, 80)}
 		_, p, _ := w.host[0].stack.Route(netip.Addr{}, hostAddr[1])
-		a, err := w.host[0].open(tu, p)
+		a, err := w.host[0].open(tu, p, &DialConfig{Options: tcp.Options{NoDelay: true}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,16 +27,11 @@ func (h *Host) Dial(ctx context.Context, local, remote netip.AddrPort) (*Conn, e
 }
 
 func (h *Host) dial(ctx context.Context, local, remote netip.AddrPort) (*Conn, error) {
-	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	src, path, err := h.stack.Route(local.Addr().Unmap(), remote.Addr())
+	t, path, err := h.way(local, remote)
 	if err != nil {
 		return nil, err
 	}
-	if remote.Port() == 0 {
-		return nil, fmt.Errorf("tcp: port 0 of %v", remote.Addr())
-	}
-	t := tcp.Tuple{Local: netip.AddrPortFrom(src, local.Port()), Remote: remote}
-	c, err := h.open(t, path)
+	c, err := h.open(t, path, &DialConfig{Options: tcp.Options{NoDelay: !h.nagle}})
 	if err != nil {
 		return nil, err
 	}
@@ -75,12 +70,25 @@ func (h *Host) dial(ctx context.Context, local, remote netip.AddrPort) (*Conn, e
 	}
 }
 
+// way finds the way from local to remote.
+func (h *Host) way(local, remote netip.AddrPort) (tcp.Tuple, tcp.Path, error) {
+	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	src, path, err := h.stack.Route(local.Addr().Unmap(), remote.Addr())
+	if err == nil && remote.Port() == 0 {
+		err = fmt.Errorf("tcp: port 0 of %v", remote.Addr())
+	}
+	return tcp.Tuple{Local: netip.AddrPortFrom(src, local.Port()), Remote: remote}, path, err
+}
+
 // open sends the SYN of a connection t, from a port that is free where t has
 // none. It returns with the flow inserted.
-func (h *Host) open(t tcp.Tuple, path tcp.Path) (*Conn, error) {
-	tries := 1
+func (h *Host) open(t tcp.Tuple, path tcp.Path, cfg *DialConfig) (*Conn, error) {
+	first, ports, tries := firstPort, numPorts, 1
+	if cfg.PortFrom != 0 && cfg.PortTo >= cfg.PortFrom {
+		first, ports = int(cfg.PortFrom), int(cfg.PortTo-cfg.PortFrom)+1
+	}
 	if t.Local.Port() == 0 {
-		tries = numPorts
+		tries = ports
 	}
 	// RFC 6056 §3.3.3: ports of one pair of ends follow each other, from a place
 	// that nobody can tell.
@@ -90,11 +98,18 @@ func (h *Host) open(t tcp.Tuple, path tcp.Path) (*Conn, error) {
 	h.mu.Unlock()
 	for i := range tries {
 		if tries > 1 {
-			t.Local = netip.AddrPortFrom(t.Local.Addr(), uint16(firstPort+(from+uint64(i))%numPorts))
+			t.Local = netip.AddrPortFrom(t.Local.Addr(), uint16(uint64(first)+(from+uint64(i))%uint64(ports)))
 		}
 		core := tcp.New(&h.cfg, t, path)
-		core.SetOptions(0, tcp.Options{NoDelay: !h.nagle})
+		core.SetOptions(0, cfg.Options)
+		if cfg.RecvBuf > 0 {
+			core.SetRecvBuffer(cfg.RecvBuf)
+		}
+		if cfg.SendBuf > 0 {
+			core.SetSendBuffer(cfg.SendBuf)
+		}
 		c := h.newConn(core, false)
+		c.SetArrival(cfg.Arrival)
 		c.mu.Lock()
 		err := h.add(c)
 		if err == nil {

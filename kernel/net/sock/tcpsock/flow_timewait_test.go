@@ -31,7 +31,7 @@ func flowTimeWaitReuse(t *testing.T, local netip.AddrPort) {
 	}
 	_, path, _ := w.host[0].stack.Route(netip.Addr{}, hostAddr[1])
 	for i := range 3 {
-		c, err := w.host[0].open(tcp.Tuple{Local: addr(0, 5000), Remote: addr(1, 7)}, path)
+		c, err := w.host[0].open(tcp.Tuple{Local: addr(0, 5000), Remote: addr(1, 7)}, path, &DialConfig{Options: tcp.Options{NoDelay: true}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +65,7 @@ func TestTimeWaitWithoutListener(t *testing.T) {
 	}
 	_, path, _ := w.host[0].stack.Route(netip.Addr{}, hostAddr[1])
 	open := func() *Conn {
-		c, err := w.host[0].open(tcp.Tuple{Local: addr(0, 5000), Remote: addr(1, 7)}, path)
+		c, err := w.host[0].open(tcp.Tuple{Local: addr(0, 5000), Remote: addr(1, 7)}, path, &DialConfig{Options: tcp.Options{NoDelay: true}})
 		if err != nil {
 			t.Fatal(err)
 		}

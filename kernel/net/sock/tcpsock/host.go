@@ -127,6 +127,10 @@ func (h *Host) Close() error {
 	h.closed = true
 	var ls []*Listener
 	for _, l := range h.listeners {
+		if l.group != nil {
+			ls = append(ls, *l.group.members.Load()...)
+			continue
+		}
 		ls = append(ls, l)
 	}
 	var cs []*Conn

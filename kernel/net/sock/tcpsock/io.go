@@ -199,6 +199,7 @@ func (c *Conn) Close() error {
 	c.rdl.stop()
 	c.wdl.stop()
 	c.notify.Store(nil)
+	c.arrival.Store(nil)
 	if c.linger == 0 {
 		c.core.Abort(now)
 	}

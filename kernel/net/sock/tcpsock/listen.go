@@ -25,6 +25,10 @@ type ListenConfig struct {
 	Nagle    bool // Options.NoDelay is set unless this is
 	RecvBuf  int  // bytes; 0: the host's
 	SendBuf  int
+	// Share lets several listeners have one address, if all of them say so; each
+	// connection goes to one of them, by its tuple. See group.go.
+	Share bool
+	Path  func(*tcp.Path) // may change what is known of the way to a peer
 }
 
 // Listener is a net.Listener.
@@ -34,6 +38,8 @@ type Listener struct {
 	dual  bool
 	cfg   tcp.Config // the host's, with this listener as Output
 	open  func(*Flow) Handler
+	path  func(*tcp.Path)
+	group *group // of an address that is shared
 
 	mu      sync.Mutex // guards what follows
 	core    *tcp.Listener
@@ -90,7 +96,7 @@ func (h *Host) listen(local netip.AddrPort, cfg ListenConfig, open func(*Flow) H
 	if cfg.HalfOpen == 0 {
 		cfg.HalfOpen = h.half
 	}
-	l := &Listener{h: h, local: local, cfg: h.cfg, open: open}
+	l := &Listener{h: h, local: local, cfg: h.cfg, open: open, path: cfg.Path}
 	l.dual = local.Addr().Is6() && local.Addr().IsUnspecified() && !cfg.OneKind
 	l.wait.init()
 	l.cfg.Out = l
@@ -104,6 +110,9 @@ func (h *Host) listen(local netip.AddrPort, cfg ListenConfig, open func(*Flow) H
 	if h.closed {
 		return nil, ErrHostClosed
 	}
+	if cfg.Share {
+		return l, h.share(l)
+	}
 	if h.listeners[local] != nil {
 		return nil, fmt.Errorf("tcp: listen on %v: %w", local, errInUse)
 	}
@@ -114,10 +123,19 @@ func (h *Host) listen(local netip.AddrPort, cfg ListenConfig, open func(*Flow) H
 	return l, nil
 }
 
-// listenerFor finds who listens to local; nil where nobody does.
-func (h *Host) listenerFor(local netip.AddrPort) *Listener {
+// listenerFor finds who takes a SYN of t; nil where nobody does.
+func (h *Host) listenerFor(t *tcp.Tuple) *Listener {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	l := h.listenerAt(t.Local)
+	h.mu.Unlock()
+	if l != nil && l.group != nil {
+		l = l.group.byHash(t)
+	}
+	return l
+}
+
+// listenerAt finds who listens to local. Caller must hold mu.
+func (h *Host) listenerAt(local netip.AddrPort) *Listener {
 	if l := h.listeners[local]; l != nil {
 		return l
 	}
@@ -251,10 +269,14 @@ func (l *Listener) Close() error {
 		return opError("close", nil, l.Addr(), errClosed)
 	}
 	l.closed = true
-	l.h.stack.Unlisten(l.local, l)
-	l.h.mu.Lock()
-	delete(l.h.listeners, l.local)
-	l.h.mu.Unlock()
+	if l.group != nil {
+		l.h.unshare(l)
+	} else {
+		l.h.stack.Unlisten(l.local, l)
+		l.h.mu.Lock()
+		delete(l.h.listeners, l.local)
+		l.h.mu.Unlock()
+	}
 	l.dl.stop()
 	if l.timer != nil {
 		l.timer.Stop()
@@ -351,6 +373,9 @@ func (l *Listener) ICMP(*tcp.Tuple, tcp.ICMPError) {}
 // calls.
 func (l *Listener) Path(t *tcp.Tuple) (tcp.Path, error) {
 	_, p, err := l.h.stack.Route(t.Local.Addr(), t.Remote.Addr())
+	if err == nil && l.path != nil {
+		l.path(&p)
+	}
 	return p, err
 }
 

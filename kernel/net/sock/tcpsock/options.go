@@ -132,6 +132,11 @@ func (c *Conn) Ready() Ready {
 	if c.pull(now) {
 		c.settle(now)
 	}
+	return c.ready()
+}
+
+// ready is what core says. Caller must hold mu.
+func (c *Conn) ready() Ready {
 	var r Ready
 	if _, err := c.core.Peek(); err != nil || c.core.Readable() > 0 {
 		r |= Readable

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"osv/kernel/ktest/simnet"
+	"osv/kernel/net/tcp"
 	"osv/kernel/net/wire"
 )
 
@@ -125,7 +126,7 @@ func TestSynFlood(t *testing.T) {
 			}
 		}
 	})
-	for w.host[1].listenerFor(addr(1, 80)).Stats().Cookies < 1000 {
+	for w.host[1].listenerFor(&tcp.Tuple{Local: addr(1, 80)}).Stats().Cookies < 1000 {
 		time.Sleep(time.Millisecond)
 	}
 	for i := range 50 {

@@ -150,7 +150,7 @@ func (e *waiting) Segment(tu *tcp.Tuple, b *pkt.Buf) {
 	v := e.w.Input(now, &s)
 	var l *Listener
 	if v == tcp.TimeWaitOpen {
-		if l = t.h.listenerFor(tu.Local); l == nil {
+		if l = t.h.listenerFor(tu); l == nil {
 			// The peer's RST in answer to the ACK ends the wait, and its next SYN is
 			// refused (RFC 5961 §4.2).
 			v = e.w.Challenge(now)

@@ -201,7 +201,7 @@ func (w *world) openFake(port uint16) *Conn {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c, err := w.host[0].open(tcp.Tuple{Local: netip.AddrPortFrom(src, 0), Remote: addr(1, port)}, path)
+	c, err := w.host[0].open(tcp.Tuple{Local: netip.AddrPortFrom(src, 0), Remote: addr(1, port)}, path, &DialConfig{Options: tcp.Options{NoDelay: true}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
