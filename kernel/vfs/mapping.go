@@ -1,20 +1,29 @@
 package vfs
 
-// Mapping is an address space's interest in a file that it has mapped. A file system
-// calls it with locks held: it may not call the file.
+// Mapping is how a file reaches those who have mapped it: one per file and mmap
+// call. A file whose contents can go away under a mapping is a Mapped.
+//
+// Both calls wait for the lock of an address space: the caller may hold no lock that
+// Mapper.PageAt, Page.Dirty or Page.Release take.
 type Mapping interface {
-	// Unmap takes the pages of [off, off+n) out of the page tables; where they are
-	// touched again, Mapper is asked again.
-	Unmap(off, n int64)
-	// Harvest calls Dirty of the pages that were written to through it since Harvest
-	// was last called.
-	Harvest()
+	// Invalidate takes the pages of [off, end) out of the page tables and releases
+	// them; the next access faults anew. truncated takes private copies as well. The
+	// file has first made sure that PageAt no longer gives the old pages.
+	Invalidate(off, end int64, truncated bool)
+	// Harvest calls Dirty of those pages of [off, end) that were written to since the
+	// last time.
+	Harvest(off, end int64)
 }
 
-// MapTracker is a Mapper that tells mappings when pages go (truncate, a hole made)
-// and asks them for what was written before it writes back (fsync, sync). One that is
-// not told keeps its pages, which then are no longer the file's.
-type MapTracker interface {
-	AddMapping(m Mapping)
-	DelMapping(m Mapping)
+// Mapped is a Mapper that wants to know its Mappings. Attach is called before the
+// first page is asked for, Detach when the last is released.
+type Mapped interface {
+	Attach(m Mapping)
+	Detach(m Mapping)
+}
+
+// CachedMapper is a Mapper that tells what it has in memory without waiting: false
+// where the page is not there, not filled yet, or beyond the end.
+type CachedMapper interface {
+	CachedPage(off int64) (Page, bool)
 }
