@@ -118,8 +118,11 @@ iperf-bench: go deps ## bulk TCP both ways, OSv against iperf3 in the Linux gues
 	go run ./harness/cmd/bench run --plan iperf
 
 .PHONY: net-bench
-net-bench: go ## ns per packet of the hot paths of the stack, in benchstat's format
-	go test -run '^$$' -bench . -benchmem -count 5 ./kernel/net/... ./kernel/drivers/... ./kernel/pkt
+net-bench: go ## ns per packet of the hot paths, compared by benchstat with what is kept (KEEP=1 keeps this run)
+	@mkdir -p build results/net-bench
+	go test -run '^$$' -bench . -benchmem -count 6 ./kernel/net/... ./kernel/drivers/... ./kernel/pkt | grep -v 'no test files' | tee build/net-bench.txt
+	$(if $(KEEP),cp build/net-bench.txt results/net-bench/kept.txt && go tool benchstat results/net-bench/kept.txt > results/net-bench/table.txt)
+	go tool benchstat results/net-bench/kept.txt build/net-bench.txt
 
 .PHONY: pgo
 pgo: go ## make memcached's compiler profile anew from the hosted benchmarks of the whole path
