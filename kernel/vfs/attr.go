@@ -82,11 +82,11 @@ func Chown(c *Context, p Path, uid, gid uint32) error {
 	if gid != NoID {
 		set |= SetGID
 	}
-	if p.D.typ != TypeDir && a.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0 {
-		n.Mode = a.Mode &^ syscall.S_ISUID
-		if a.Mode&0o010 != 0 {
-			n.Mode &^= syscall.S_ISGID
+	if k := dropped(c.Creds, a); p.D.typ != TypeDir && k != 0 {
+		if !own && !c.Creds.Has(CapFOwner) {
+			return syscall.EPERM
 		}
+		n.Mode = a.Mode &^ k
 		set |= SetMode
 	}
 	if set == 0 {
@@ -176,6 +176,16 @@ func killed(mode uint32) uint32 {
 	k := mode & syscall.S_ISUID
 	if mode&0o010 != 0 {
 		k |= mode & syscall.S_ISGID
+	}
+	return k
+}
+
+// dropped are the set-ID bits that a change of owner takes away: set-group-ID without
+// the group's x only from those outside the group.
+func dropped(c *Creds, a Attr) uint32 {
+	k := killed(a.Mode)
+	if a.Mode&syscall.S_ISGID != 0 && !c.InGroup(a.GID) && !c.Has(CapFSetID) {
+		k |= syscall.S_ISGID
 	}
 	return k
 }

@@ -99,7 +99,7 @@ func (w *walker) openLast(flags int, mode uint32) (string, *Opened, error) {
 		o, err := w.t.openFound(w.creds, w.at, flags)
 		return "", o, err
 	}
-	if w.trailing && w.kind != kindRoot {
+	if w.trailing && w.kind == kindName {
 		return "", nil, syscall.EISDIR
 	}
 	if w.kind != kindName {
@@ -149,8 +149,29 @@ func (w *walker) openLast(flags int, mode uint32) (string, *Opened, error) {
 	if p.D.typ == TypeDir {
 		return "", nil, syscall.EISDIR
 	}
+	if err := createInSticky(w.creds, dir.D.node, p.D); err != nil {
+		return "", nil, err
+	}
 	o, err := w.t.openFound(w.creds, p, flags)
 	return "", o, err
+}
+
+// createInSticky is EACCES where O_CREAT meets a link, socket or device of somebody
+// else in a sticky directory that all may write: Linux refuses these whatever
+// protected_regular and protected_fifos say.
+func createInSticky(c *Creds, dir Node, d *Dentry) error {
+	if d.typ == TypeFile || d.typ == TypePipe {
+		return nil
+	}
+	da, err := dir.Attr()
+	if err != nil || da.Mode&syscall.S_ISVTX == 0 || da.Mode&0o002 == 0 {
+		return err
+	}
+	a, err := d.node.Attr()
+	if err != nil || a.UID == da.UID || a.UID == c.FSUID {
+		return err
+	}
+	return syscall.EACCES
 }
 
 func exclOr(flags int, err error) error {

@@ -167,6 +167,9 @@ func LinkAt(c *Context, oldDir Path, oldPath string, newDir Path, newPath string
 		case old.M != w.at.M:
 			return syscall.EXDEV
 		}
+		if err := w.t.mayLink(c.Creds, old); err != nil {
+			return err
+		}
 		if err := mayCreate(c.Creds, dir); err != nil {
 			return err
 		}
@@ -193,6 +196,23 @@ func LinkAt(c *Context, oldDir Path, oldPath string, newDir Path, newPath string
 		w.t.emit(dir, name, n, old.D.typ, syscall.IN_CREATE, 0)
 	}
 	return err
+}
+
+// mayLink is what /proc/sys/fs/protected_hardlinks asks for, where it is set: that
+// the file is the caller's own, or an ordinary one that he may read and write.
+func (t *Tree) mayLink(c *Creds, old Path) error {
+	if !t.protectedLinks || c.Has(CapFOwner) {
+		return nil
+	}
+	a, err := old.D.node.Attr()
+	if err != nil || a.UID == c.FSUID {
+		return err
+	}
+	if old.D.typ != TypeFile || killed(a.Mode) != 0 ||
+		CheckAccess(c, a.Type, a.Mode, a.UID, a.GID, MayRead|MayWrite) != nil {
+		return syscall.EPERM
+	}
+	return nil
 }
 
 // UnlinkAt is unlinkat(2); rmdir is AT_REMOVEDIR.

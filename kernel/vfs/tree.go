@@ -24,6 +24,8 @@ type Tree struct {
 	// below what.
 	renameMu sync.Mutex
 
+	protectedLinks bool
+
 	hook    atomic.Pointer[Hook]
 	openers atomic.Pointer[openers]
 }
@@ -41,6 +43,9 @@ type Options struct {
 	// Source and Flags are of the root mount.
 	Source string
 	Flags  MountFlags
+	// ProtectedHardlinks refuses hard links to files of others, as
+	// /proc/sys/fs/protected_hardlinks does; Linux's own default is not to.
+	ProtectedHardlinks bool
 }
 
 // NewTree is a namespace with root as "/".
@@ -48,7 +53,7 @@ func NewTree(root FileSystem) *Tree { return NewTreeOptions(root, Options{}) }
 
 // NewTreeOptions is NewTree with options.
 func NewTreeOptions(root FileSystem, opt Options) *Tree {
-	t := &Tree{mountID: 20}
+	t := &Tree{mountID: 20, protectedLinks: opt.ProtectedHardlinks}
 	if opt.Dentries == 0 {
 		opt.Dentries = DefaultDentries
 	}

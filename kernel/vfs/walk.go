@@ -63,6 +63,9 @@ type walker struct {
 	at    Path // where we are
 	flags Flags
 	links int
+	// rooted says that Linux would have looked at the root by now: with NoXDev it
+	// refuses absolute links until then.
+	rooted bool
 
 	// What is left to walk after each symbolic link that we are in.
 	rest  [maxLinks]string
@@ -96,7 +99,7 @@ func (w *walker) start(c *Context, dir Path, path string, flags Flags) error {
 		return nil
 	}
 	if path[0] == '/' && flags&(Beneath|InRoot) == 0 {
-		w.at = dirs.root
+		w.at, w.rooted = dirs.root, true
 		return nil
 	}
 	if dir.IsZero() {
@@ -110,7 +113,7 @@ func (w *walker) start(c *Context, dir Path, path string, flags Flags) error {
 	}
 	w.at = dir
 	if flags&(Beneath|InRoot) != 0 {
-		w.root = dir
+		w.root, w.rooted = dir, true
 	}
 	return nil
 }
@@ -291,10 +294,10 @@ func (w *walker) followLink(d *Dentry) (string, error) {
 		return "", syscall.ENOENT
 	}
 	if text[0] == '/' {
-		if w.flags&Beneath != 0 || w.flags&NoXDev != 0 && w.root.M != w.at.M {
+		if w.flags&Beneath != 0 || w.flags&NoXDev != 0 && (!w.rooted || w.root.M != w.at.M) {
 			return "", syscall.EXDEV
 		}
-		w.at = w.root
+		w.at, w.rooted = w.root, true
 	}
 	return text, nil
 }
@@ -314,6 +317,7 @@ func (d *Dentry) readLink() (string, error) {
 // dotdot goes up, at most to the root.
 func (w *walker) dotdot() error {
 	at := w.at
+	w.rooted = true
 	for {
 		if at == w.root {
 			if w.flags&Beneath != 0 {
