@@ -1,0 +1,128 @@
+package mm
+
+import (
+	"bytes"
+	"syscall"
+)
+
+// reach returns the memory at addr up to the end of its page, after making sure that
+// want can be done to it. What it returns is good until mu is released, which happens
+// in reach only before it looks. Caller holds mu for reading.
+func (s *Space) reach(addr uint64, want Prot) ([]byte, error) {
+	for {
+		if addr >= TaskSize {
+			return nil, syscall.EFAULT
+		}
+		e, ok := s.table.Lookup(addr)
+		if ok && e.grants(want) {
+			if want == ProtWrite && s.inPlace != 0 && !e.Dirty {
+				s.wrote(addr, e)
+			}
+			b := s.m.Bytes(e.Frame, e.Order)
+			return b[addr&(uint64(PageSize)<<e.Order-1):], nil
+		}
+		if s.fault(addr, want) != nil {
+			return nil, syscall.EFAULT
+		}
+	}
+}
+
+// wrote tells a file's page that the kernel is about to write to it: the processor
+// does not see that.
+func (s *Space) wrote(addr uint64, e PTE) {
+	if v := s.tree.at(addr); v != nil && v.writesInPlace() {
+		if p := s.refs.page(e.Frame); p != nil {
+			p.Dirty()
+		}
+	}
+}
+
+// CopyIn copies from user memory at addr: EFAULT where that cannot be read.
+func (s *Space) CopyIn(p []byte, addr uint64) error {
+	_, err := s.ReadAt(p, addr)
+	return err
+}
+
+// CopyOut copies p to user memory at addr: EFAULT where that cannot be written; what
+// comes before is written all the same.
+func (s *Space) CopyOut(addr uint64, p []byte) error {
+	_, err := s.WriteAt(addr, p)
+	return err
+}
+
+// ReadAt is CopyIn that also tells how much was copied before the error.
+func (s *Space) ReadAt(p []byte, addr uint64) (int, error) {
+	n := 0
+	s.mu.RLock()
+	for n < len(p) {
+		b, err := s.reach(addr+uint64(n), ProtRead)
+		if err != nil {
+			s.mu.RUnlock()
+			return n, err
+		}
+		n += copy(p[n:], b)
+	}
+	s.mu.RUnlock()
+	return n, nil
+}
+
+// WriteAt is CopyOut that also tells how much was copied before the error.
+func (s *Space) WriteAt(addr uint64, p []byte) (int, error) {
+	n := 0
+	var err error
+	s.mu.RLock()
+	for n < len(p) {
+		var b []byte
+		if b, err = s.reach(addr+uint64(n), ProtWrite); err != nil {
+			break
+		}
+		n += copy(b, p[n:])
+	}
+	s.mu.RUnlock()
+	s.settle()
+	return n, err
+}
+
+// Zero clears n bytes of user memory at addr.
+func (s *Space) Zero(addr, n uint64) error {
+	var err error
+	s.mu.RLock()
+	for n > 0 {
+		var b []byte
+		if b, err = s.reach(addr, ProtWrite); err != nil {
+			break
+		}
+		b = b[:min(uint64(len(b)), n)]
+		clear(b)
+		addr, n = addr+uint64(len(b)), n-uint64(len(b))
+	}
+	s.mu.RUnlock()
+	s.settle()
+	return err
+}
+
+// String reads a string that ends in a zero byte, without it: EFAULT, and ENAMETOOLONG
+// where the first max bytes have no zero.
+func (s *Space) String(addr uint64, max int) (string, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var long []byte
+	for {
+		b, err := s.reach(addr, ProtRead)
+		if err != nil {
+			return "", err
+		}
+		b = b[:min(len(b), max-len(long))]
+		if i := bytes.IndexByte(b, 0); i >= 0 {
+			if long == nil {
+				return string(b[:i]), nil
+			}
+			return string(append(long, b[:i]...)), nil
+		}
+		long = append(long, b...)
+		addr += uint64(len(b))
+		if len(long) >= max {
+			return "", syscall.ENAMETOOLONG
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package mm
+
+import "syscall"
+
+// Iovec is a range of user memory, laid out as struct iovec.
+type Iovec struct {
+	Base, Len uint64
+}
+
+// User is user memory as a vfs.Dst and a vfs.Src: one range, or several one after the
+// other. A thread keeps one and passes its address, so that nothing is allocated.
+type User struct {
+	s    *Space
+	cur  Iovec
+	rest []Iovec
+	left int
+}
+
+// maxTransfer is Linux's MAX_RW_COUNT: more than this no call transfers.
+const maxTransfer = 0x7ffff000
+
+// Dst is the n bytes at addr as the destination of a read. Negative or huge n are cut
+// to what Linux transfers at most.
+func (s *Space) Dst(addr uint64, n int) User {
+	n = min(max(n, 0), maxTransfer)
+	return User{s: s, cur: Iovec{addr, uint64(n)}, left: n}
+}
+
+// Src is the n bytes at addr as the source of a write.
+func (s *Space) Src(addr uint64, n int) User { return s.Dst(addr, n) }
+
+// DstVec is the memory of all of v, which must stay as it is while it is used.
+func (s *Space) DstVec(v []Iovec) User {
+	u := User{s: s, rest: v}
+	total := uint64(0)
+	for _, r := range v {
+		total = min(total+min(r.Len, maxTransfer), maxTransfer)
+	}
+	u.left = int(total)
+	return u
+}
+
+// SrcVec is the memory of all of v as a source.
+func (s *Space) SrcVec(v []Iovec) User { return s.DstVec(v) }
+
+// Room is how many bytes can still be put.
+func (u *User) Room() int { return u.left }
+
+// Left is how many bytes can still be taken.
+func (u *User) Left() int { return u.left }
+
+// at is the memory that comes next, at most n bytes. Caller holds the read lock.
+func (u *User) at(n int, want Prot) ([]byte, error) {
+	for u.cur.Len == 0 {
+		if len(u.rest) == 0 {
+			return nil, syscall.EFAULT
+		}
+		u.cur, u.rest = u.rest[0], u.rest[1:]
+	}
+	b, err := u.s.reach(u.cur.Base, want)
+	if err != nil {
+		return nil, err
+	}
+	return b[:min(uint64(n), uint64(len(b)), u.cur.Len)], nil
+}
+
+// used moves on by n bytes of the current range.
+func (u *User) used(n int) {
+	u.cur.Base += uint64(n)
+	u.cur.Len -= uint64(n)
+	u.left -= n
+}
+
+// Put copies p to user memory. EFAULT comes with what was copied before; it is not an
+// error that p is longer than the room.
+func (u *User) Put(p []byte) (int, error) {
+	n := 0
+	p = p[:min(len(p), u.left)]
+	if len(p) == 0 {
+		return 0, nil
+	}
+	var err error
+	u.s.mu.RLock()
+	for n < len(p) {
+		var b []byte
+		if b, err = u.at(len(p)-n, ProtWrite); err != nil {
+			break
+		}
+		c := copy(b, p[n:])
+		u.used(c)
+		n += c
+	}
+	u.s.mu.RUnlock()
+	u.s.settle()
+	return n, err
+}
+
+// Take copies user memory into p. EFAULT comes with what was copied before; p may be
+// longer than what is left.
+func (u *User) Take(p []byte) (int, error) {
+	n := 0
+	p = p[:min(len(p), u.left)]
+	if len(p) == 0 {
+		return 0, nil
+	}
+	var err error
+	u.s.mu.RLock()
+	for n < len(p) {
+		var b []byte
+		if b, err = u.at(len(p)-n, ProtRead); err != nil {
+			break
+		}
+		c := copy(p[n:], b)
+		u.used(c)
+		n += c
+	}
+	u.s.mu.RUnlock()
+	return n, err
+}
+
+// Skip moves on by n bytes without a copy, as after a transfer that had to be undone
+// in part.
+func (u *User) Skip(n int) {
+	n = min(n, u.left)
+	for n > 0 {
+		for u.cur.Len == 0 {
+			u.cur, u.rest = u.rest[0], u.rest[1:]
+		}
+		c := int(min(uint64(n), u.cur.Len))
+		u.used(c)
+		n -= c
+	}
+}
+
+// FaultIn makes the first n bytes present, for writing or reading, so that a Put or
+// Take under a file's locks hardly ever has to wait for a file. EFAULT only if not even
+// the first byte is there.
+func (u *User) FaultIn(n int, write bool) error {
+	want := ProtRead
+	if write {
+		want = ProtWrite
+	}
+	w := *u
+	n = min(n, w.left)
+	var err error
+	first := true
+	w.s.mu.RLock()
+	for n > 0 {
+		var b []byte
+		if b, err = w.at(n, want); err != nil {
+			break
+		}
+		w.used(len(b))
+		n -= len(b)
+		first = false
+	}
+	w.s.mu.RUnlock()
+	w.s.settle()
+	if first {
+		return err
+	}
+	return nil
+}
