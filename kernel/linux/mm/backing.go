@@ -6,21 +6,13 @@ import (
 	"osv/kernel/vfs"
 )
 
-// How a file's page cache reaches those who map the file, and what a file may offer
-// for it. A space makes one Mapping per file and mmap call.
-type (
-	Mapping = vfs.Mapping
-	Mapped  = vfs.Mapped
-	Cached  = vfs.CachedMapper
-)
-
 // backing is what is behind a mapping that is not private anonymous memory: a file,
 // or the object of shared anonymous memory. The pieces of one mmap call share it, also
 // across spaces for shared anonymous memory; each space has its own for a file.
 type backing struct {
 	space  *Space
 	mapper vfs.Mapper
-	cached Cached
+	cached vfs.CachedMapper
 	// rightAway: pages are mapped writable at once, since nobody asks whether they are
 	// dirty (shared anonymous memory).
 	rightAway bool
@@ -57,10 +49,10 @@ func (b *backing) attach() {
 	if b.ref != nil {
 		b.ref()
 	}
-	if m, ok := b.mapper.(Mapped); ok {
+	if m, ok := b.mapper.(vfs.Mapped); ok {
 		m.Attach(b)
 	}
-	b.cached, _ = b.mapper.(Cached)
+	b.cached, _ = b.mapper.(vfs.CachedMapper)
 }
 
 // drop ends a use of b. It may call into the file: no lock of a space may be held.
@@ -86,7 +78,7 @@ func (b *backing) release() bool {
 // end is the last use's. No lock of a space may be held.
 func (b *backing) end() {
 	b.users.Store(0)
-	if m, ok := b.mapper.(Mapped); ok {
+	if m, ok := b.mapper.(vfs.Mapped); ok {
 		m.Detach(b)
 	}
 	if m, ok := b.mapper.(*anonObject); ok {
@@ -108,7 +100,7 @@ func (b *backing) fork(s *Space) *backing {
 	return c
 }
 
-// Invalidate is Mapping's.
+// Invalidate is vfs.Mapping's.
 func (b *backing) Invalidate(off, end int64, truncated bool) {
 	b.gen.Add(1)
 	s := b.space
@@ -122,7 +114,7 @@ func (b *backing) Invalidate(off, end int64, truncated bool) {
 	})
 }
 
-// Harvest is Mapping's.
+// Harvest is vfs.Mapping's.
 func (b *backing) Harvest(off, end int64) {
 	s := b.space
 	s.lock()

@@ -157,7 +157,7 @@ func (s *Space) growStack(addr uint64) error {
 	lim := s.limits.Load()
 	n := v.start - start
 	if v.end-start > lim.Stack || s.total+n > lim.AS ||
-		v.flags&vmLocked != 0 && s.locked+n > lim.Memlock {
+		v.flags&vmLocked != 0 && s.locked+n > s.memlock() {
 		return errGrow
 	}
 	s.count(v, n)

@@ -142,7 +142,7 @@ func (s *Space) plan(r *MapRequest) (v vma, b *backing, err error) {
 		v.flags |= vmNoReserve
 	}
 	if r.Flags&mapLocked != 0 {
-		if s.limits.Load().Memlock == 0 {
+		if s.memlock() == 0 {
 			return v, nil, syscall.EPERM
 		}
 		v.flags |= vmLocked
@@ -222,7 +222,7 @@ func (s *Space) mapIn(r *MapRequest, v *vma, b *backing) error {
 		v.start = a
 	}
 	v.end = v.start + n
-	if v.flags&vmLocked != 0 && s.locked+n > s.limits.Load().Memlock {
+	if v.flags&vmLocked != 0 && s.locked+n > s.memlock() {
 		return syscall.EAGAIN
 	}
 	replaced := uint64(0)

@@ -71,7 +71,8 @@ type Space struct {
 	refs  *Refs
 	opt   Options
 
-	users atomic.Int32
+	users   atomic.Int32
+	ipcLock atomic.Bool
 
 	mu      sync.RWMutex
 	tree    tree
@@ -148,6 +149,17 @@ func New(m Machine, opt Options) (*Space, error) {
 
 // SetLimits says what may be had from now on.
 func (s *Space) SetLimits(l Limits) { s.limits.Store(&l) }
+
+// SetIPCLock says whether the program may lock memory beyond its limit (CAP_IPC_LOCK).
+func (s *Space) SetIPCLock(may bool) { s.ipcLock.Store(may) }
+
+// memlock is how many bytes may be locked.
+func (s *Space) memlock() uint64 {
+	if s.ipcLock.Load() {
+		return ^uint64(0)
+	}
+	return s.limits.Load().Memlock
+}
 
 // Table is the page table, to run threads on.
 func (s *Space) Table() Table { return s.table }
