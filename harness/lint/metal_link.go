@@ -45,6 +45,8 @@ var linkIndirect = map[string]string{
 	"osv/kernel/metal/trap.syscallEntry": "calls the Go handler through its function variable, for its ABI",
 	"osv/kernel/metal/trap.trapCommon":   "calls the Go handler through its function variable, for its ABI",
 	"osv/kernel/metal/trap.resume":       "returns to the interrupted program",
+	"osv/kernel/metal/trap.userGo":       "calls the Go handler through its function variable, for its ABI",
+	"osv/kernel/metal/trap.userLeave":    "returns to Enter's caller",
 	"osv/kernel/metal/boot.high":         "calls start through its function variable, for its ABI",
 	"osv/kernel/metal/boot.apHigh":       "calls apStart through its function variable, for its ABI",
 }

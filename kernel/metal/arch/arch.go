@@ -18,6 +18,7 @@ const (
 	MSRSTAR          = 0xc0000081
 	MSRLSTAR         = 0xc0000082
 	MSRFMASK         = 0xc0000084
+	MSRKernelGSBase  = 0xc0000102
 	MSRKVMWallClock  = 0x4b564d00
 	MSRKVMSystemTime = 0x4b564d01
 )
@@ -27,7 +28,17 @@ const (
 	FlagIF = 1 << 9
 	FlagTF = 1 << 8
 	FlagDF = 1 << 10
+	FlagNT = 1 << 14
+	FlagRF = 1 << 16
 	FlagAC = 1 << 18
+)
+
+// CR4 bits (SDM vol. 3A §2.5).
+const (
+	CR4UMIP    = 1 << 11
+	CR4OSXSAVE = 1 << 18
+	CR4SMEP    = 1 << 20
+	CR4SMAP    = 1 << 21
 )
 
 func Out8(port uint16, v uint8)
@@ -53,6 +64,22 @@ func LoadGDT(desc uintptr)
 func LoadIDT(desc uintptr)
 func LoadTR(sel uint16)
 func InvalidatePage(va uintptr)
+
+// NullSegments loads the null selector into DS, ES, FS and GS; FS keeps its base,
+// GS does not.
+func NullSegments()
+
+// WriteXCR0 sets the extended control register that XSAVE obeys; CR4.OSXSAVE is on.
+func WriteXCR0(v uint64)
+
+// XSave and XRestore move the state components in mask to and from an area in the
+// standard format, aligned to 64 bytes.
+func XSave(area uintptr, mask uint64)
+func XRestore(area uintptr, mask uint64)
+
+// FXSave and FXRestore are for processors without those; 512 bytes, aligned to 16.
+func FXSave(area uintptr)
+func FXRestore(area uintptr)
 func Pause()
 
 // Halt stops this CPU for good: interrupts off, HLT in a loop.

@@ -84,6 +84,10 @@ func Now() int64 { return int64(ToNS(arch.ReadTSC() - start)) }
 // Wall is Unix time in nanoseconds.
 func Wall() int64 { return int64(wallNS) + Now() }
 
+// Parameters are what Now and Wall compute with: the TSC at entry, ns per tick in
+// 32.32 fixed point, and Unix time in ns at entry. They do not change after Init.
+func Parameters() (startTSC, nsPerTick, wall uint64) { return start, mul, wallNS }
+
 // ToNS converts a number of ticks.
 func ToNS(ticks uint64) uint64 {
 	hi, lo := bits.Mul64(ticks, mul)

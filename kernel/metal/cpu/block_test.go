@@ -16,6 +16,10 @@ func TestBlockLayout(t *testing.T) {
 		"Cur":      {unsafe.Offsetof(c.Cur), 8},
 		"SysStack": {unsafe.Offsetof(c.SysStack), 16},
 		"Scratch":  {unsafe.Offsetof(c.Scratch), 24},
+		"User":     {unsafe.Offsetof(c.User), 32},
+		"FPOwner":  {unsafe.Offsetof(c.FPOwner), 40},
+		"CR3":      {unsafe.Offsetof(c.CR3), 48},
+		"ID":       {unsafe.Offsetof(c.ID), 56},
 	} {
 		if got[0] != got[1] {
 			t.Errorf("%s is at %d, want %d", name, got[0], got[1])
@@ -49,6 +53,9 @@ func TestPrepareMakesStacks(t *testing.T) {
 		}
 		if word(base+gBytes) != base {
 			t.Errorf("stack %d: TLS word is %#x, want %#x", i, word(base+gBytes), base)
+		}
+		if word(base+gBytes+8) != c.Self {
+			t.Errorf("stack %d: CPU block %#x, want %#x", i, word(base+gBytes+8), c.Self)
 		}
 		for k := base + 32; k < base+gBytes; k++ {
 			if mem[k-addr] != 0 {

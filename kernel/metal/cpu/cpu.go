@@ -17,15 +17,18 @@ import (
 // Max is the number of processors that are used; more are left halted.
 const Max = 64
 
-// CPU is the per-CPU block. The first four words are known to the assembly in
-// kernel/metal/trap by offset.
+// CPU is the per-CPU block. Its head is known to the assembly in kernel/metal/trap
+// by offset.
 type CPU struct {
 	Self     uintptr // 0  address of this block, so that code can load it from GS
 	Cur      uintptr // 8  *sched.Thread that runs here
 	SysStack uintptr // 16 top of the stack that SYSCALL switches to
 	Scratch  uintptr // 24 one word for the entry code
+	User     uintptr // 32 *User that was entered here last
+	FPOwner  uintptr // 40 *User whose x87 and upper YMM registers are in this processor, 0 = nobody's
+	CR3      uintptr // 48 atomic; what CR3 holds; see LoadRoot
+	ID       int32   // 56 index in All
 
-	ID     int32 // index in All
 	APIC   uint32
 	Online uint32 // atomic; 1 once it can take interrupts
 	Idle   uint32 // atomic; 1 while it halts or is about to
@@ -33,6 +36,8 @@ type CPU struct {
 
 	stacksLo, stacksHi uintptr // the trap stacks; see InMetal
 	tlbSeen            uint64  // atomic; the last generation this CPU flushed for
+
+	xcr0 uint64 // what XCR0 was set to here, 0 = not yet
 
 	gdt [9]uint64
 	_   [6]byte
@@ -87,7 +92,7 @@ func Prepare(id int, apic uint32, stacks uintptr) *CPU {
 	c.ID, c.APIC = int32(id), apic
 	c.stacksLo, c.stacksHi = stacks, stacks+StacksBytes
 	for i := uintptr(0); i < stackCount; i++ {
-		prepareStack(stacks + i*StackSize)
+		prepareStack(stacks+i*StackSize, c.Self)
 	}
 	c.SysStack = stackTop(stacks, stackSyscall)
 	return c
@@ -116,6 +121,9 @@ func (c *CPU) Load() {
 	putU64(g+2, uint64(uintptr(unsafe.Pointer(&c.gdt))))
 	arch.LoadGDT(g)
 	arch.LoadTR(selTSS)
+	// IRET to ring 3 empties segment registers that hold ring 0's descriptors, and
+	// with FS and GS their bases: so let them hold none (SDM vol. 2, IRET).
+	arch.NullSegments()
 	arch.WriteGSBase(c.Self)
 }
 

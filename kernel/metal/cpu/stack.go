@@ -8,7 +8,8 @@ import "osv/kernel/metal/arch"
 // which is how the entry code in kernel/metal/trap finds it:
 //
 //	base          fake g: stack.lo, stack.hi, stackguard0, stackguard1, m = nil…
-//	base+gBytes   the word that TLS names: -8(FS) holds the g
+//	base+gBytes   the word that TLS names: -8(FS) holds the g; then the address of
+//	              the CPU block, for entries that cannot trust GS
 //	base+1024     stack.lo; overflow below stackguard0 calls morestack, which
 //	              faults on the nil m and ends in a panic that names the stack
 //	base+StackSize  top
@@ -27,7 +28,7 @@ const (
 	stackGuard = 928 // runtime: abi.StackSmall plus what nosplit chains may use
 )
 
-func prepareStack(base uintptr) {
+func prepareStack(base, self uintptr) {
 	// Word by word: the boot processor runs on this very stack already.
 	arch.Zero(base+32, gBytes-32)
 	*arch.Ptr(base) = base + stackLo
@@ -35,6 +36,7 @@ func prepareStack(base uintptr) {
 	*arch.Ptr(base + 16) = base + stackLo + stackGuard
 	*arch.Ptr(base + 24) = base + stackLo + stackGuard
 	*arch.Ptr(base + gBytes) = base
+	*arch.Ptr(base + gBytes + 8) = self
 }
 
 // stackTop is 64 bytes below the end, so that SP &^ (StackSize-1) of an empty

@@ -33,9 +33,11 @@ func FlushAll() {
 	}
 }
 
-// PollTLB flushes if a shootdown asks this processor to.
+// PollTLB flushes if a shootdown asks this processor to, and serves other
+// processors' requests (ask.go).
 func PollTLB() {
 	c := Current()
+	serve(c)
 	if gen := atomic.LoadUint64(&tlbGen); atomic.LoadUint64(&c.tlbSeen) != gen {
 		flushLocal(c, gen)
 	}

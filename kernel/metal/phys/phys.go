@@ -166,6 +166,29 @@ func Alloc(order uint) uintptr {
 	return f * FrameSize
 }
 
+// AllocList stores n blocks of 2^order frames, contents undefined, in the words at
+// list, which are mapped; it allocates all or none.
+func AllocList(list, n uintptr, order uint) bool {
+	for i := uintptr(0); i < n; i++ {
+		p := Alloc(order)
+		if p == None {
+			FreeList(list, i, order)
+			return false
+		}
+		*arch.Ptr(list + i*8) = p
+	}
+	return true
+}
+
+// FreeList gives back the blocks in a list; false if one of them was refused.
+func FreeList(list, n uintptr, order uint) bool {
+	ok := true
+	for i := uintptr(0); i < n; i++ {
+		ok = Free(*arch.Ptr(list + i*8), order) && ok
+	}
+	return ok
+}
+
 // AllocZero is Alloc with the contents zeroed.
 func AllocZero(order uint) uintptr {
 	p := Alloc(order)

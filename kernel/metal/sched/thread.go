@@ -27,9 +27,17 @@ type Frame struct {
 	RAX, RBX, RCX, RDX, RSI, RDI, RBP    uintptr // 0…48
 	R8, R9, R10, R11, R12, R13, R14, R15 uintptr // 56…112
 	RIP, RFlags, RSP, FSBase             uintptr // 120…144
-	Full                                 uintptr // 152: 1 = restore all, FX included; 0 = as after SYSCALL
+	Full                                 uintptr // 152: FrameCall, FrameFull or FrameUser
 	FX                                   [512]byte
+	User                                 uintptr // 672: *cpu.User that it entered last
 }
+
+// How a frame is restored.
+const (
+	FrameCall = 0 // as after SYSCALL: XMM, RCX and R11 are free
+	FrameFull = 1 // all of it; of FX, XMM: Go uses no x87, whose registers are a User's
+	FrameUser = 2 // it was preempted in ring 3: User has the registers, Frame where Enter returns to
+)
 
 // State of a thread. Ready → Running by pick; Running → Blocked by block;
 // Blocked → Ready by wake; Running → Ready by preemption; any → Dead by exit.

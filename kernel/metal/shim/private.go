@@ -34,6 +34,15 @@ const (
 	CallLogRead    // (position, address, bytes) → bytes; position is updated in RSI's word
 	CallConsole    // (targets)
 	CallCounts     // (address of 4 words): frames all, free, least free; bytes committed
+	CallUserNew    // () → address of a cpu.User
+	CallUserFree   // (cpu.User)
+	CallUserKick   // (cpu.User): interrupt the processor that it is in ring 3 on
+	CallUserTake   // (cpu.User): complete its image of the FPU
+	CallRootNew    // () → physical address of a page table for a program
+	CallRootFree   // (root): nothing is mapped in it any more
+	CallFlush      // (root, addresses, count): the processors' translations
+	CallFrameList  // (words, count, order): fills in frames
+	CallFreeList   // (words, count, order)
 )
 
 func private(c *cpu.CPU, t *sched.Thread, nr uintptr) {
@@ -110,6 +119,10 @@ func private(c *cpu.CPU, t *sched.Thread, nr uintptr) {
 	case CallCounts:
 		counts(a)
 	default:
+		if nr >= CallUserNew && nr <= CallFreeList {
+			r = userCall(c, nr, a, b, d)
+			break
+		}
 		unknown(nr, f.RIP)
 		r = eNOSYS
 	}

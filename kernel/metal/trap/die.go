@@ -53,7 +53,9 @@ func die(c *cpu.CPU, f *Frame, v, addr uintptr) {
 		cpu.SendICR(0, icrNMIAllButSelf)
 	}
 	where := "program"
-	if c.InMetal(f.RSP) {
+	if fromUser(f) {
+		where = "user mode"
+	} else if c.InMetal(f.RSP) {
 		where = "metal"
 	}
 	var l klog.Line

@@ -5,6 +5,10 @@
 #define CPU_CUR 8
 #define CPU_SYSSTACK 16
 #define CPU_SCRATCH 24
+#define CPU_USER 32
+#define CPU_FPOWNER 40
+#define CPU_CR3 48
+#define CPU_ID 56
 
 #define F_AX 0
 #define F_BX 8
@@ -27,10 +31,57 @@
 #define F_FS 144
 #define F_FULL 152
 #define F_FX 160
+#define F_USER 672
+
+// trap.Frame, below what the processor and the stub pushed.
+#define T_FS 120
+#define T_GS 128
+#define T_BYTES 136
+
+// XMM and MXCSR in the layout of FXSAVE. Go uses no other part of the FPU.
+#define X_MXCSR 24
+#define X_XMM 160
+
+#define SAVEXMM(base) \
+	MOVUPS	X0, (X_XMM+0x00)(base) \
+	MOVUPS	X1, (X_XMM+0x10)(base) \
+	MOVUPS	X2, (X_XMM+0x20)(base) \
+	MOVUPS	X3, (X_XMM+0x30)(base) \
+	MOVUPS	X4, (X_XMM+0x40)(base) \
+	MOVUPS	X5, (X_XMM+0x50)(base) \
+	MOVUPS	X6, (X_XMM+0x60)(base) \
+	MOVUPS	X7, (X_XMM+0x70)(base) \
+	MOVUPS	X8, (X_XMM+0x80)(base) \
+	MOVUPS	X9, (X_XMM+0x90)(base) \
+	MOVUPS	X10, (X_XMM+0xa0)(base) \
+	MOVUPS	X11, (X_XMM+0xb0)(base) \
+	MOVUPS	X12, (X_XMM+0xc0)(base) \
+	MOVUPS	X13, (X_XMM+0xd0)(base) \
+	MOVUPS	X14, (X_XMM+0xe0)(base) \
+	MOVUPS	X15, (X_XMM+0xf0)(base)
+
+#define LOADXMM(base) \
+	MOVUPS	(X_XMM+0x00)(base), X0 \
+	MOVUPS	(X_XMM+0x10)(base), X1 \
+	MOVUPS	(X_XMM+0x20)(base), X2 \
+	MOVUPS	(X_XMM+0x30)(base), X3 \
+	MOVUPS	(X_XMM+0x40)(base), X4 \
+	MOVUPS	(X_XMM+0x50)(base), X5 \
+	MOVUPS	(X_XMM+0x60)(base), X6 \
+	MOVUPS	(X_XMM+0x70)(base), X7 \
+	MOVUPS	(X_XMM+0x80)(base), X8 \
+	MOVUPS	(X_XMM+0x90)(base), X9 \
+	MOVUPS	(X_XMM+0xa0)(base), X10 \
+	MOVUPS	(X_XMM+0xb0)(base), X11 \
+	MOVUPS	(X_XMM+0xc0)(base), X12 \
+	MOVUPS	(X_XMM+0xd0)(base), X13 \
+	MOVUPS	(X_XMM+0xe0)(base), X14 \
+	MOVUPS	(X_XMM+0xf0)(base), X15
 
 // cpu.StackSize and where the TLS word of a trap stack lies (cpu/stack.go).
 #define STACKMASK $~16383
 #define TLS_END 520
+#define STACK_CPU 520
 
 // STACKG sets up the Go world of the trap stack that SP is on: R14 = its g, FS so
 // that -8(FS) names it (an ABI0 callee makes the compiler reload R14 from there),
@@ -51,6 +102,8 @@
 // interrupts off, still on the caller's stack. All registers go to the thread;
 // XMM need no saving since the Go ABI has none that live across a system call.
 TEXT ·syscallEntry(SB),NOSPLIT|NOFRAME,$0
+	TESTQ	CX, CX
+	JGE	user	// programs run in the lower half
 	MOVQ	AX, CPU_SCRATCH(GS)
 	MOVQ	CPU_CUR(GS), AX
 	MOVQ	BX, F_BX(AX)
@@ -81,6 +134,8 @@ TEXT ·syscallEntry(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	·syscallFn(SB), DX
 	CALL	(DX)
 	JMP	·resume(SB)
+user:
+	JMP	·userSyscall(SB)
 
 // resume continues the current thread of this processor.
 TEXT ·resume(SB),NOSPLIT|NOFRAME,$0
@@ -109,7 +164,10 @@ TEXT ·resume(SB),NOSPLIT|NOFRAME,$0
 	STI	// takes effect after the next instruction
 	JMP	CX
 full:
-	FXRSTOR64 F_FX(AX)
+	CMPQ	F_FULL(AX), $2
+	JEQ	user
+	LEAQ	F_FX(AX), BX
+	LOADXMM(BX)
 	// IRET needs its frame on a stack that no trap below can overwrite before it is
 	// used: interrupts are off, and this CPU's system call stack is idle.
 	MOVQ	CPU_SYSSTACK(GS), SP
@@ -134,13 +192,21 @@ full:
 	MOVQ	F_R15(AX), R15
 	MOVQ	F_AX(AX), AX
 	IRETQ
+user:
+	MOVQ	$0, F_FULL(AX)
+	MOVQ	F_USER(AX), BX
+	JMP	·userGo(SB)
 
 // trapCommon is entered from a stub on an interrupt stack that holds, upwards:
 // the stub's return address (which names the vector), error code, RIP, CS,
 // RFLAGS, RSP, SS. It completes trap.Frame below that and calls the Go handler
-// with the CPU, the frame and the FXSAVE area.
+// with the CPU, the frame and the area of XMM.
+//
+// What was interrupted may be a program, whose GS is its own, or the few
+// instructions around a SWAPGS: so GS is not trusted but loaded from the stack's
+// base, and put back on return.
 TEXT ·trapCommon(SB),NOSPLIT|NOFRAME,$0
-	SUBQ	$128, SP
+	SUBQ	$T_BYTES, SP
 	MOVQ	AX, F_AX(SP)
 	MOVQ	BX, F_BX(SP)
 	MOVQ	CX, F_CX(SP)
@@ -157,27 +223,40 @@ TEXT ·trapCommon(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	R14, F_R14(SP)
 	MOVQ	R15, F_R15(SP)
 	RDFSBASEQ CX
-	MOVQ	CX, 120(SP)
+	MOVQ	CX, T_FS(SP)
+	RDGSBASEQ CX
+	MOVQ	CX, T_GS(SP)
 	MOVQ	SP, BX
-	// Below the frame: 16 bytes that remember it, the FXSAVE area, and 64 bytes
+	// Below the frame: 16 bytes that remember it, the area of XMM, and 64 bytes
 	// that an ABIInternal callee may spill its register arguments into.
 	SUBQ	$592, SP
 	ANDQ	$~15, SP
 	MOVQ	BX, 576(SP)
-	FXSAVE64 64(SP)
+	// A program's AC would let metal past SMAP, its MXCSR make arithmetic trap.
+	PUSHQ	$2
+	POPFQ
+	LEAQ	64(SP), AX
+	SAVEXMM(AX)
+	STMXCSR	X_MXCSR(AX)
+	LDMXCSR	·mxcsr(SB)
 	STACKG
+	MOVQ	STACK_CPU(R14), AX
+	WRGSBASEQ AX
 	LEAQ	64(SP), CX
-	MOVQ	CPU_SELF(GS), AX
 	MOVQ	·trapFn(SB), DX
 	CALL	(DX)
 	TESTB	AX, AX
 	JEQ	back
 	JMP	·resume(SB)
 back:
-	FXRSTOR64 64(SP)
+	LEAQ	64(SP), AX
+	LOADXMM(AX)
+	LDMXCSR	X_MXCSR(AX)
 	MOVQ	576(SP), SP
-	MOVQ	120(SP), CX
+	MOVQ	T_FS(SP), CX
 	WRFSBASEQ CX
+	MOVQ	T_GS(SP), CX
+	WRGSBASEQ CX
 	MOVQ	F_AX(SP), AX
 	MOVQ	F_BX(SP), BX
 	MOVQ	F_CX(SP), CX
@@ -193,8 +272,11 @@ back:
 	MOVQ	F_R13(SP), R13
 	MOVQ	F_R14(SP), R14
 	MOVQ	F_R15(SP), R15
-	ADDQ	$144, SP
+	ADDQ	$(T_BYTES+16), SP
 	IRETQ
+
+DATA ·mxcsr(SB)/4, $0x1f80
+GLOBL ·mxcsr(SB), RODATA|NOPTR, $4
 
 // idleLoop is the idle thread: interrupts on, wait. A handler that finds work
 // never comes back here.

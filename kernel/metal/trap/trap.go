@@ -26,7 +26,7 @@ import (
 type Frame struct {
 	RAX, RBX, RCX, RDX, RSI, RDI, RBP    uintptr
 	R8, R9, R10, R11, R12, R13, R14, R15 uintptr
-	FSBase                               uintptr
+	FSBase, GSBase                       uintptr
 	Stub                                 uintptr // return address of the stub
 	Err, RIP, CS, RFlags, RSP, SS        uintptr
 }
@@ -37,6 +37,7 @@ const (
 	vecDebug      = 1
 	vecNMI        = 2
 	vecBreakpoint = 3
+	vecOverflow   = 4
 	vecInvalidOp  = 6
 	vecDouble     = 8
 	vecStackSeg   = 12
@@ -89,8 +90,12 @@ func Init() {
 			ist = cpu.ISTFault
 		}
 		p := uint64(stub0 + v*stubBytes)
-		// 64-bit interrupt gate, DPL 0 (SDM vol. 3A figure 6-8).
-		idt[v][0] = p&0xffff | cpu.SelCode<<16 | ist<<32 | 0x8e<<40 | (p>>16&0xffff)<<48
+		// 64-bit interrupt gate (SDM vol. 3A figure 6-8). Programs may use INT 3 and INT 4.
+		gate := uint64(0x8e)
+		if v == vecBreakpoint || v == vecOverflow {
+			gate |= 3 << 5
+		}
+		idt[v][0] = p&0xffff | cpu.SelCode<<16 | ist<<32 | gate<<40 | (p>>16&0xffff)<<48
 		idt[v][1] = p >> 32
 	}
 	d := uintptr(unsafe.Pointer(&idtr))
@@ -105,7 +110,31 @@ func InitCPU() {
 	arch.LoadIDT(uintptr(unsafe.Pointer(&idtr)))
 	arch.WriteMSR(arch.MSRSTAR, uint64(cpu.SelCode)<<32|uint64(0x18)<<48)
 	arch.WriteMSR(arch.MSRLSTAR, uint64(sysEntry))
-	arch.WriteMSR(arch.MSRFMASK, arch.FlagIF|arch.FlagTF|arch.FlagDF|arch.FlagAC)
+	arch.WriteMSR(arch.MSRFMASK, arch.FlagIF|arch.FlagTF|arch.FlagDF|arch.FlagAC|arch.FlagNT|arch.FlagRF)
+	arch.WriteMSR(arch.MSRKernelGSBase, uint64(cpu.Current().Self))
+	protect()
+}
+
+// protect turns on what keeps the kernel from running or touching a program's
+// memory, and a program from reading where descriptor tables are, where the
+// processor can (SDM vol. 2, CPUID leaf 7).
+func protect() {
+	maxLeaf, _, _, _ := arch.CPUID(0, 0)
+	if maxLeaf < 7 {
+		return
+	}
+	_, ebx, ecx, _ := arch.CPUID(7, 0)
+	cr4 := arch.ReadCR4()
+	if ebx>>7&1 != 0 {
+		cr4 |= arch.CR4SMEP
+	}
+	if ebx>>20&1 != 0 {
+		cr4 |= arch.CR4SMAP
+	}
+	if ecx>>2&1 != 0 {
+		cr4 |= arch.CR4UMIP
+	}
+	arch.WriteCR4(cr4)
 }
 
 func handleSyscall(c *cpu.CPU) {
@@ -118,6 +147,12 @@ func handleSyscall(c *cpu.CPU) {
 }
 
 func deliver(c *cpu.CPU) {
+	if t := sched.Current(c); t.Full == sched.FrameUser {
+		leaveIfKicked(c, t)
+		if t.Full == sched.FrameUser {
+			return
+		}
+	}
 	if sig := sched.Deliver(c); sig != 0 {
 		shim.ExitBySignal(sig)
 	}
@@ -128,6 +163,10 @@ func deliver(c *cpu.CPU) {
 func handleTrap(c *cpu.CPU, f *Frame, fx uintptr) bool {
 	v := (f.Stub-stub0)/stubBytes - 1
 	if v < vecExceptions {
+		if fromUser(f) && v != vecNMI && v != vecDouble && v != vecMachine {
+			userFault(c, f, fx, v)
+			return true
+		}
 		return exception(c, f, fx, v)
 	}
 	c.Stats.Interrupts++
@@ -149,7 +188,7 @@ func handleTrap(c *cpu.CPU, f *Frame, fx uintptr) bool {
 		resched = sched.Interrupt(c, uint32(v))
 		cpu.EOI()
 	}
-	if !resched && !sched.SignalPending(c) {
+	if !resched && !sched.SignalPending(c) && !(fromUser(f) && kickPending(c)) {
 		return false
 	}
 	save(c, f, fx)
@@ -163,10 +202,15 @@ func handleTrap(c *cpu.CPU, f *Frame, fx uintptr) bool {
 // save copies the interrupted registers into the current thread.
 func save(c *cpu.CPU, f *Frame, fx uintptr) {
 	t := sched.Current(c)
+	if fromUser(f) {
+		saveUser(userOf(t), f, fx)
+		t.Full = sched.FrameUser
+		return
+	}
 	g := &t.Frame
 	g.RAX, g.RBX, g.RCX, g.RDX, g.RSI, g.RDI, g.RBP = f.RAX, f.RBX, f.RCX, f.RDX, f.RSI, f.RDI, f.RBP
 	g.R8, g.R9, g.R10, g.R11, g.R12, g.R13, g.R14, g.R15 = f.R8, f.R9, f.R10, f.R11, f.R12, f.R13, f.R14, f.R15
-	g.RIP, g.RFlags, g.RSP, g.FSBase, g.Full = f.RIP, f.RFlags, f.RSP, f.FSBase, 1
+	g.RIP, g.RFlags, g.RSP, g.FSBase, g.Full = f.RIP, f.RFlags, f.RSP, f.FSBase, sched.FrameFull
 	arch.Copy(uintptr(unsafe.Pointer(&g.FX)), fx, unsafe.Sizeof(g.FX))
 }
 

@@ -67,7 +67,7 @@ func start(t *testing.T) (c *cpu.CPU, th *sched.Thread) {
 func interrupted(v uintptr) (f *Frame, fx uintptr) {
 	f = &frame
 	*f = Frame{RAX: 1, RBX: 2, RCX: 3, RDX: 4, RSI: 5, RDI: 6, RBP: 7, R8: 8, R9: 9, R10: 10, R11: 11, R12: 12, R13: 13, R14: 14, R15: 15,
-		FSBase: 16, RIP: 17, CS: 8, RFlags: 0x246, RSP: 19, SS: 0x10, Stub: stub0 + (v+1)*stubBytes}
+		FSBase: 16, GSBase: 20, RIP: 17, CS: 8, RFlags: 0x246, RSP: 19, SS: 0x10, Stub: stub0 + (v+1)*stubBytes}
 	for i := range fxArea {
 		fxArea[i] = byte(i)
 	}
@@ -102,6 +102,7 @@ func TestOffsetsInAssembly(t *testing.T) {
 		"RSI": {unsafe.Offsetof(f.RSI), 32}, "RDI": {unsafe.Offsetof(f.RDI), 40}, "RBP": {unsafe.Offsetof(f.RBP), 48}, "R8": {unsafe.Offsetof(f.R8), 56},
 		"R11": {unsafe.Offsetof(f.R11), 80}, "R15": {unsafe.Offsetof(f.R15), 112}, "RIP": {unsafe.Offsetof(f.RIP), 120}, "RFlags": {unsafe.Offsetof(f.RFlags), 128},
 		"RSP": {unsafe.Offsetof(f.RSP), 136}, "FSBase": {unsafe.Offsetof(f.FSBase), 144}, "Full": {unsafe.Offsetof(f.Full), 152}, "FX": {unsafe.Offsetof(f.FX), 160},
+		"User": {unsafe.Offsetof(f.User), 672},
 	} {
 		if got[0] != got[1] {
 			t.Errorf("%s is at %d, want %d", name, got[0], got[1])
@@ -112,7 +113,7 @@ func TestOffsetsInAssembly(t *testing.T) {
 		t.Error("a thread does not start with its frame")
 	}
 	var k Frame
-	if unsafe.Sizeof(k) != 23*8 || unsafe.Offsetof(k.Stub) != 16*8 || unsafe.Offsetof(k.RIP) != 18*8 {
+	if unsafe.Sizeof(k) != 24*8 || unsafe.Offsetof(k.Stub) != 17*8 || unsafe.Offsetof(k.RIP) != 19*8 || unsafe.Offsetof(k.CS) != 20*8 {
 		t.Errorf("the interrupt frame is %d bytes", unsafe.Sizeof(k))
 	}
 }
@@ -132,7 +133,11 @@ func TestInitBuildsTheIDT(t *testing.T) {
 		case v < 32:
 			ist = cpu.ISTFault
 		}
-		if g[0]>>16&0xffff != cpu.SelCode || g[0]>>32&0xff != ist || g[0]>>40&0xff != 0x8e || g[1]>>32 != 0 {
+		kind := uint64(0x8e)
+		if v == 3 || v == 4 { // INT 3 and INT 4 are for programs
+			kind = 0xee
+		}
+		if g[0]>>16&0xffff != cpu.SelCode || g[0]>>32&0xff != ist || g[0]>>40&0xff != kind || g[1]>>32 != 0 {
 			t.Errorf("vector %d: gate %#x %#x, want interrupt stack %d", v, g[1], g[0], ist)
 		}
 	}

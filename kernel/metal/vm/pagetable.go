@@ -57,6 +57,9 @@ func entry(va uintptr, shift uint, create bool) (e uintptr, level uint) {
 				return 0, level
 			}
 			*arch.Ptr(e) = n | ptePresent | pteWrite | pteUser
+			if level == 39 && va>>level&511 >= halfEntries {
+				shareUpper(va>>level&511, *arch.Ptr(e))
+			}
 			t = n
 			continue
 		}

@@ -12,7 +12,8 @@
 //	ffffc00000000000  device windows, uncached, handed out upwards (MapDevice)
 //	ffff900000000000  heap region: Go's arenas, handed out upwards (Mmap)
 //	ffff800000000000  direct map of all RAM (phys.ToVirt)
-//	0000000000000000  nothing: nil dereference faults; user programs later
+//	0000000000000000  nothing: nil dereference faults; in the page tables of
+//	                  programs (user.go), user memory
 package vm
 
 import (
@@ -78,7 +79,8 @@ func Direct(start, end uintptr) bool {
 // Activate loads the page tables on this processor.
 func Activate() {
 	arch.WriteCR0(arch.ReadCR0() | 1<<16) // WP: text is read-only for us too
-	arch.WriteCR3(root)
+	cpu.KernelRoot = root
+	cpu.LoadRoot(cpu.Current(), root)
 }
 
 // Root is the physical address of the top page table.
