@@ -1,0 +1,54 @@
+package task
+
+import (
+	"syscall"
+	"time"
+	"unsafe"
+
+	"osv/kernel/linux/abi"
+)
+
+// The kernel's own clocks are the runtime's. CLOCK_MONOTONIC of a program is the clock
+// that the vDSO reads, so base is taken once from both.
+var (
+	base     = time.Now()
+	baseMono = rawMonotonic()
+)
+
+// rawMonotonic asks what is below the runtime: metal in a guest, Linux hosted.
+func rawMonotonic() time.Duration {
+	var ts syscall.Timespec
+	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, abi.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&ts)), 0)
+	return time.Duration(ts.Nano())
+}
+
+// mono is the time on CLOCK_MONOTONIC.
+func mono() time.Duration { return baseMono + time.Since(base) }
+
+// Monotonic is the time on CLOCK_MONOTONIC, which began at boot.
+func Monotonic() time.Duration { return mono() }
+
+// AtMonotonic is the point in time at which CLOCK_MONOTONIC is d, for deadlines.
+func AtMonotonic(d time.Duration) time.Time {
+	if d > 1<<62 {
+		return time.Time{}
+	}
+	return base.Add(d - baseMono)
+}
+
+// AtRealtime is the point in time at which CLOCK_REALTIME is d after 1970. It follows
+// the wall clock; what is too far away is the zero time, no deadline.
+func AtRealtime(d time.Duration) time.Time {
+	if d > 1<<62 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(d))
+}
+
+// After is the point in time d from now, the zero time for one too far away.
+func After(d time.Duration) time.Time {
+	if d > 1<<61 {
+		return time.Time{}
+	}
+	return time.Now().Add(d)
+}
