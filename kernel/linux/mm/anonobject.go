@@ -1,6 +1,7 @@
 package mm
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +18,7 @@ type anonObject struct {
 
 	mu    sync.Mutex
 	pages map[uint64]*anonPage // by offset
+	maps  []vfs.Mapping
 }
 
 // anonPage is one of its pages. It lives as long as the object: Release does nothing.
@@ -65,16 +67,38 @@ func (o *anonObject) PageAt(off int64, _ bool) (vfs.Page, error) {
 	return p, nil
 }
 
-// punch frees the pages of [off, end), which no page table maps.
-func (o *anonObject) punch(off, end uint64) {
+// remove frees the pages of [off, end), after taking them out of the page tables of all
+// who share the object.
+func (o *anonObject) remove(off, end uint64) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	for off := off; off < end; off += PageSize {
-		if p := o.pages[off]; p != nil {
-			o.m.Free([]Frame{p.frame}, 0)
-			delete(o.pages, off)
+	var gone []Frame
+	for a := off; a < end; a += PageSize {
+		if p := o.pages[a]; p != nil {
+			gone = append(gone, p.frame)
+			delete(o.pages, a)
 		}
 	}
+	maps := slices.Clone(o.maps)
+	o.mu.Unlock()
+	for _, m := range maps {
+		m.Invalidate(int64(off), int64(end), false)
+	}
+	o.m.Free(gone, 0)
+}
+
+// Attach and Detach are vfs.Mapped's.
+func (o *anonObject) Attach(m vfs.Mapping) {
+	o.mu.Lock()
+	o.maps = append(o.maps, m)
+	o.mu.Unlock()
+}
+
+func (o *anonObject) Detach(m vfs.Mapping) {
+	o.mu.Lock()
+	if i := slices.Index(o.maps, m); i >= 0 {
+		o.maps = slices.Delete(o.maps, i, i+1)
+	}
+	o.mu.Unlock()
 }
 
 func (p *anonPage) Frame() uint64 { return uint64(p.frame) }

@@ -23,6 +23,7 @@ func (s *Space) faultBacked(v *vma, addr uint64, want Prot) error {
 	gen := b.gen.Load()
 	b.hold()
 	s.mu.RUnlock()
+	s.waits.Add(1)
 	p, err := b.mapper.PageAt(int64(off), inPlace)
 	s.mu.RLock()
 	switch {

@@ -23,22 +23,28 @@ func (s *Space) populate(start, end uint64, write bool) error {
 			err = syscall.EFAULT
 			break
 		}
-		if v.anonymous() && !v.cow {
-			if a, err = s.fillZero(v, a, stop); err == nil {
-				continue
-			}
-			if !noMemory(err) {
-				break
-			}
-		}
-		// Page by page: the slow way waits for files, copies, and asks for memory.
-		if err = s.fault(a, want); err == nil {
-			a = a&^(PageSize-1) + PageSize
-		}
+		a, err = s.populateStep(v, a, stop, want)
 	}
 	s.mu.RUnlock()
 	s.settle()
 	return err
+}
+
+// populateStep makes a page or more from a on present, inside v and below stop, and
+// returns where it stopped. Caller holds mu for reading; v may be gone after.
+func (s *Space) populateStep(v *vma, a, stop uint64, want Prot) (uint64, error) {
+	if v.anonymous() && !v.cow {
+		next, err := s.fillZero(v, a, stop)
+		if err == nil || !noMemory(err) {
+			return next, err
+		}
+		a = next
+	}
+	// Page by page: the slow way waits for files, copies, and asks for memory.
+	if err := s.fault(a, want); err != nil {
+		return a, err
+	}
+	return a&^(PageSize-1) + PageSize, nil
 }
 
 // fillZero maps zeros at the empty pages of [a, stop), up to the next 2 MiB boundary,

@@ -72,6 +72,19 @@ func (r *Refs) shared(f Frame) bool {
 	return c != nil && c.more[i].Load() > 0
 }
 
+// owners is how many entries have the frame f.
+func (r *Refs) owners(f Frame) uint64 {
+	c, i := r.chunk(f, false)
+	if c == nil {
+		return 1
+	}
+	n := uint64(c.more[i].Load())
+	if r.page(f) == nil {
+		n++
+	}
+	return max(n, 1)
+}
+
 // drop takes one owner from the anonymous frame f; true: it was the last, and the
 // frame is to be freed.
 func (r *Refs) drop(f Frame) bool {

@@ -97,13 +97,13 @@ type Space struct {
 		frames []oldFrame
 	}
 
-	limits   atomic.Pointer[Limits]
-	anon     atomic.Int64 // resident pages, by kind
-	files    atomic.Int64
-	peak     atomic.Int64 // resident pages at most
-	peakVM   uint64       // guarded by mu
-	faults   atomic.Uint64
-	majorFlt atomic.Uint64
+	limits atomic.Pointer[Limits]
+	anon   atomic.Int64 // resident pages, by kind
+	files  atomic.Int64
+	peak   atomic.Int64 // resident pages at most
+	peakVM uint64       // guarded by mu
+	faults atomic.Uint64
+	waits  atomic.Uint64 // for files
 }
 
 // region is the lock and the scratch space of the page tables for those 2 MiB regions
