@@ -222,3 +222,23 @@ func (o *open) Write(s vfs.Src, off int64, _ bool) (int, int64, error) {
 	}
 	return n, off, nil
 }
+
+// Renumber gives what is in d inode numbers from n on, for a directory that is made
+// anew at each look and must have the same each time. It returns the next one.
+func (d *Dir) Renumber(n uint64) uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, name := range d.order {
+		switch c := d.names[name].(type) {
+		case *File:
+			c.Ino = n
+		case *Link:
+			c.Ino = n
+		case *Dir:
+			c.Ino = n
+			n = c.Renumber(n+1) - 1
+		}
+		n++
+	}
+	return n
+}
