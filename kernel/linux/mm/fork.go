@@ -31,6 +31,7 @@ func (s *Space) tryFork() (*Space, error) {
 		}
 	}
 	c.layout = s.layout
+	c.Barriers.Store(s.Barriers.Load())
 	for v := s.tree.first; v != nil && err == nil; v = v.next {
 		err = f.copy(v)
 	}

@@ -74,6 +74,9 @@ type Space struct {
 	users   atomic.Int32
 	ipcLock atomic.Bool
 
+	// Barriers are the commands that membarrier(2) registered.
+	Barriers atomic.Uint32
+
 	mu      sync.RWMutex
 	tree    tree
 	zap     zapper
