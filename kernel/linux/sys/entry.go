@@ -32,8 +32,9 @@ type Entry struct {
 	Level Level
 	Note  string // of Partial and None: what is missing and what it costs
 	Fn    Fn
-	// Sig says how strace prints the arguments, a letter each: d int, u unsigned, x
-	// hex, p pointer, s string, f descriptor, a dirfd, o open flags, m mode, b buffer
-	// whose length is the next argument.
+	// Sig says how strace prints the arguments, a letter each: d int, l long, u
+	// unsigned, x hex, p pointer, s string, f descriptor, a dirfd, m mode, b buffer
+	// whose length is the next argument, B buffer that the call fills with as many bytes
+	// as it returns; further letters are sets of flags: flagSets in traceflags.go.
 	Sig string
 }
