@@ -205,7 +205,7 @@ func (t *Table) Map(va uint64, frames []mm.Frame, order uint, prot mm.Prot) erro
 // install writes an entry where there is none, or widens the rights of one.
 func install(e *uint64, v uint64) error {
 	for {
-		old := atomic.LoadUint64(e)
+		old, w := atomic.LoadUint64(e), v
 		if old != 0 {
 			if (old^v)&pteAddr != 0 {
 				return syscall.EEXIST
@@ -213,10 +213,9 @@ func install(e *uint64, v uint64) error {
 			if wider(old, v) {
 				return nil
 			}
-			v = old | v&pteWrite
-			v &^= pteNX &^ (old & v & pteNX)
+			w = old&^pteNX | v&pteWrite | old&v&pteNX
 		}
-		if atomic.CompareAndSwapUint64(e, old, v) {
+		if atomic.CompareAndSwapUint64(e, old, w) {
 			return nil
 		}
 	}
