@@ -378,7 +378,7 @@ func (t *Task) install(x *program) {
 	t.alt = signal.Stack{Flags: abi.SS_DISABLE}
 	t.fault = faultState{}
 	t.restartFn = nil
-	t.PDeathSignal = 0
+	t.SetPDeathSignal(0)
 	*t.regs = abi.Regs{RIP: x.entry, RSP: x.sp, RFlags: abi.FlagIF | 2}
 	signal.InitXState(t.cpu.XState())
 }

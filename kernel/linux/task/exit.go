@@ -197,7 +197,7 @@ func (p *Process) parentDied() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.tasks {
-		if s := t.PDeathSignal; s != 0 {
+		if s := t.PDeathSignal(); s != 0 {
 			_ = p.post(abi.Siginfo{Signo: s, Code: abi.SI_USER}, t)
 		}
 	}

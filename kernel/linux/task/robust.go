@@ -2,9 +2,7 @@ package task
 
 // exitRobust tells those who wait for mutexes that t still holds.
 func (t *Task) exitRobust() {
-	if t.RobustList == 0 {
-		return
+	if head := t.RobustList.Swap(0); head != 0 {
+		t.k.Futexes.ExitRobust(t.mem, head, uint32(t.TID()))
 	}
-	t.k.Futexes.ExitRobust(t.mem, t.RobustList, uint32(t.TID()))
-	t.RobustList = 0
 }

@@ -2,6 +2,7 @@ package task
 
 import (
 	"syscall"
+	"time"
 
 	"osv/kernel/linux/abi"
 	"osv/kernel/linux/signal"
@@ -269,3 +270,28 @@ func (t *Task) AltStack() signal.Stack { return t.alt }
 
 // SetAltStack sets it.
 func (t *Task) SetAltStack(s signal.Stack) { t.alt = s }
+
+// AwaitSignal is rt_sigtimedwait(2): it takes a pending signal of s, or waits for one
+// without its handler being called. EAGAIN at the deadline, EINTR for another signal.
+func (t *Task) AwaitSignal(s signal.Set, deadline time.Time) (abi.Siginfo, error) {
+	if i, ok := t.TakeSignal(s); ok {
+		return i, nil
+	}
+	p := t.p
+	p.mu.Lock()
+	t.waitSet = s
+	t.recalc()
+	p.mu.Unlock()
+	err := t.Sleep(nil, deadline)
+	p.mu.Lock()
+	t.waitSet = 0
+	t.recalc()
+	p.mu.Unlock()
+	if i, ok := t.TakeSignal(s); ok {
+		return i, nil
+	}
+	if err == syscall.ETIMEDOUT {
+		return abi.Siginfo{}, syscall.EAGAIN
+	}
+	return abi.Siginfo{}, syscall.EINTR
+}

@@ -62,17 +62,21 @@ type Task struct {
 	vforked   chan struct{} // of the parent that waits for this child
 
 	ClearChildTID uint64 // address of set_tid_address(2)
-	RobustList    uint64 // head of set_robust_list(2)
+	// RobustList is the head of set_robust_list(2), for others to read.
+	RobustList atomic.Uint64
 
 	killed atomic.Bool // it is to die, not its whole process (execve of another)
 
 	acct  account
 	sched schedule
 
-	// PDeathSignal is sent when the parent ends (prctl(2)).
-	PDeathSignal int32
-	TimerSlack   uint64
+	pdeath atomic.Int32
+	// TimerSlack is of prctl(2), ns; it is told, and has no effect.
+	TimerSlack uint64
 }
+
+// DefaultSlack is what TimerSlack is at first.
+const DefaultSlack = 50000
 
 // faultState is what the last fault told the signal frame.
 type faultState struct{ err, trap, cr2 uint64 }
@@ -81,7 +85,7 @@ func newTask(p *Process, cpu CPU) *Task {
 	t := &Task{
 		k: p.k, p: p, cpu: cpu, regs: cpu.Regs(),
 		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
-		timer: time.NewTimer(time.Hour), TimerSlack: 50000,
+		timer: time.NewTimer(time.Hour), TimerSlack: DefaultSlack,
 	}
 	t.timer.Stop()
 	t.Futex.Init()
@@ -151,11 +155,21 @@ func (t *Task) SetComm(s string) {
 	t.comm.Store(&s)
 }
 
+// PDeathSignal is the signal that the thread gets when the parent ends, 0 for none;
+// any goroutine may ask.
+func (t *Task) PDeathSignal() int32 { return t.pdeath.Load() }
+
+// SetPDeathSignal sets it.
+func (t *Task) SetPDeathSignal(sig int32) { t.pdeath.Store(sig) }
+
 // Nr is the number of the system call under way.
 func (t *Task) Nr() uint64 { return t.nr }
 
 // named tells the path walk who t is.
 func (t *Task) named() { t.ctx.PID, t.ctx.TID = t.p.pid, t.TID() }
+
+// Yield lets others run: sched_yield(2).
+func (t *Task) Yield() { t.k.cfg.Yield() }
 
 // Sleeping says for /proc whether the thread waits; any goroutine may ask.
 func (t *Task) Sleeping() bool { return t.acct.since.Load() == 0 }
