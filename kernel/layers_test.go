@@ -155,6 +155,7 @@ var inTests = []struct{ from, to, because string }{
 var outside = []struct{ from, to, because string }{
 	{"kernel/net/taplink", "golang.org/x/sys", "a TAP device of the host, for hosted runs"},
 	{"kernel/net/dns", "golang.org/x/net/dns/dnsmessage", "the message format, by the package that the standard library's own resolver uses and does not export"},
+	{"kernel/rest", "github.com/swaggest/swgui/v5/static", "Swagger UI's files, as data; no code of it runs in a guest"},
 	{"kernel/ktest", "", "tests only"},
 	{"appliances", "github.com/alecthomas/kong", "command lines"},
 	{"harness", "", "it runs on the host"},

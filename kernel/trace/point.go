@@ -21,6 +21,9 @@ type Point struct {
 	tracer *Tracer
 	name   string
 	format format
+
+	counting atomic.Bool
+	count    atomic.Uint64 // events while counting was on
 }
 
 // On says whether the point is switched on. It is inlined: a load and a branch.
@@ -36,8 +39,23 @@ func (p *Point) Format() string { return p.format.text }
 func (p *Point) Emit(args ...uint64) {
 	if r := p.tracer.ring.Load(); r != nil && p.on.Load() {
 		r.emit(p.id, p.tracer.now(), args)
+		if p.counting.Load() {
+			p.count.Add(1)
+		}
 	}
 }
+
+// SetCounting starts counting the point's events, from 0, or ends it. Only what is
+// emitted is counted: the point has to be on.
+func (p *Point) SetCounting(on bool) {
+	if on && !p.counting.Load() {
+		p.count.Store(0)
+	}
+	p.counting.Store(on)
+}
+
+// Counted is how many events were emitted while counting was on.
+func (p *Point) Counted() uint64 { return p.count.Load() }
 
 // Event is one event as Snapshot returns it.
 type Event struct {

@@ -228,3 +228,34 @@ func BenchmarkEmitParallel(b *testing.B) {
 		}
 	})
 }
+
+func TestCounting(t *testing.T) {
+	tr := NewTracer(now, 64)
+	p := tr.NewPoint("p", "%d")
+	emit := func(n int) {
+		for range n {
+			p.Emit(1)
+		}
+	}
+	p.SetCounting(true)
+	emit(3) // the point is off
+	if p.Counted() != 0 {
+		t.Errorf("off: %d counted", p.Counted())
+	}
+	tr.Enable("p")
+	emit(100) // more than the ring holds
+	p.SetCounting(true)
+	emit(5)
+	if p.Counted() != 105 {
+		t.Errorf("%d counted, want 105", p.Counted())
+	}
+	p.SetCounting(false)
+	emit(5)
+	if p.Counted() != 105 {
+		t.Errorf("%d counted after the end, want 105", p.Counted())
+	}
+	p.SetCounting(true)
+	if p.Counted() != 0 {
+		t.Errorf("%d at the start", p.Counted())
+	}
+}
