@@ -122,11 +122,8 @@ func (c *Conn) inputUnacceptable(s *Segment) bool {
 		return true
 	}
 	c.noteOld(s)
-	if s.n > 0 && c.tsOK && c.rcvNxt.Sub(s.Seq.Add(s.n)) < c.rcvLimit {
-		// The peer has sent again what it did not see acknowledged, and measures by
-		// the echo (RFC 7323 §4.3, (2)).
-		c.echoTimestamp(s)
-	}
+	// TS.Recent is left alone (RFC 7323 §5.3, R2 before R3): originals that such a
+	// repeated segment has overtaken are still on their way with older timestamps.
 	// A keepalive or window probe must be answered; two ends that disagree must
 	// not answer each other for ever.
 	if s.n > 0 || c.challenge.take(c.now) {
