@@ -7,9 +7,6 @@ import (
 
 // makeNode makes name in dir, after the checks of who may, and the dentry of it.
 func (t *Tree) makeNode(c *Context, dir *Dentry, name string, n NewNode) (*Dentry, error) {
-	if len(name) > NameMax {
-		return nil, syscall.ENAMETOOLONG
-	}
 	dir.mu.Lock()
 	d, err := t.makeLocked(c, dir, name, n)
 	dir.mu.Unlock()
@@ -146,9 +143,6 @@ func LinkAt(c *Context, oldDir Path, oldPath string, newDir Path, newPath string
 		return syscall.EEXIST
 	}
 	dir, name := w.at.D, w.last
-	if len(name) > NameMax {
-		return syscall.ENAMETOOLONG
-	}
 	n := old.D.node
 	err = func() error {
 		dir.mu.Lock()

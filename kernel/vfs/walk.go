@@ -216,9 +216,6 @@ func (w *walker) child(dir *Dentry, name string) (*Dentry, error) {
 
 // lookup asks the file system for a name that the cache does not have.
 func (t *Tree) lookup(dir *Dentry, name string) (*Dentry, error) {
-	if len(name) > NameMax {
-		return nil, syscall.ENAMETOOLONG
-	}
 	if dir.vola {
 		return t.ask(dir, name)
 	}
@@ -235,9 +232,6 @@ func (t *Tree) lookupLocked(dir *Dentry, name string) (*Dentry, error) {
 	if d := t.cache.get(dir, name); d != nil {
 		return d, nil
 	}
-	if len(name) > NameMax {
-		return nil, syscall.ENAMETOOLONG
-	}
 	if dir.dead.Load() {
 		return nil, syscall.ENOENT
 	}
@@ -250,6 +244,9 @@ func (t *Tree) lookupLocked(dir *Dentry, name string) (*Dentry, error) {
 
 // ask makes a dentry of what the file system says, a negative one for ENOENT.
 func (t *Tree) ask(dir *Dentry, name string) (*Dentry, error) {
+	if len(name) > NameMax {
+		return nil, syscall.ENAMETOOLONG
+	}
 	t.cache.misses.Add(1)
 	n, err := dir.node.Lookup(name)
 	if err == syscall.ENOENT {
