@@ -33,8 +33,12 @@ const (
 	FlagAC = 1 << 18
 )
 
-// CR4 bits (SDM vol. 3A §2.5).
+// CR0 and CR4 bits (SDM vol. 3A §2.5).
 const (
+	CR0MP = 1 << 1
+	CR0NE = 1 << 5
+	CR0AM = 1 << 18
+
 	CR4UMIP    = 1 << 11
 	CR4OSXSAVE = 1 << 18
 	CR4SMEP    = 1 << 20

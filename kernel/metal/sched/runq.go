@@ -51,6 +51,18 @@ func BusyNS() int64 {
 	return max(0, int64(n)*clock.Now()-int64(clock.ToNS(idle)))
 }
 
+// IdleTSC is how many TSC ticks processor i was idle since boot, the time that it is
+// idle now included.
+func IdleTSC(i int) uint64 {
+	c := cpu.All(i)
+	since := atomic.LoadUint64(&idleSince[i])
+	n := atomic.LoadUint64(&c.Stats.IdleTSC)
+	if now := arch.ReadTSC(); atomic.LoadUint32(&c.Idle) != 0 && now > since {
+		n += now - since
+	}
+	return n
+}
+
 func resetIdle(c *cpu.CPU, t *Thread) {
 	t.RIP, t.RFlags, t.RSP, t.Full = idlePC, 2, c.SysStack, 1
 }

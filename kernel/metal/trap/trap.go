@@ -119,6 +119,8 @@ func InitCPU() {
 // memory, and a program from reading where descriptor tables are, where the
 // processor can (SDM vol. 2, CPUID leaf 7).
 func protect() {
+	// NE and MP: x87 errors are exceptions; AM: alignment checks for who asks for them.
+	arch.WriteCR0(arch.ReadCR0() | arch.CR0MP | arch.CR0NE | arch.CR0AM)
 	maxLeaf, _, _, _ := arch.CPUID(0, 0)
 	if maxLeaf < 7 {
 		return

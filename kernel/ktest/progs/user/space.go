@@ -19,6 +19,8 @@ const (
 	stackKB = 64
 )
 
+const rw = mm.ProtRead | mm.ProtWrite
+
 // space is an address space with code, a stack and some data.
 type space struct {
 	mm.Table
@@ -35,15 +37,15 @@ func newSpace(c code, dataPages int) *space {
 	}
 	check(t.Map(codeAt, s.code, 0, mm.ProtRead|mm.ProtExec))
 	check(machine.Alloc(s.data, 0, true))
-	check(t.Map(dataAt, s.data, 0, mm.ProtRead|mm.ProtWrite))
-	n, err := t.MapZero(stackAt-stackKB<<10, stackKB<<10, mm.ProtRead|mm.ProtWrite, false)
+	check(t.Map(dataAt, s.data, 0, rw))
+	n, err := t.MapZero(stackAt-stackKB<<10, stackKB<<10, rw, false)
 	check(err)
 	want("bytes of stack", n, stackKB<<10)
 	return s
 }
 
 func (s *space) free() {
-	check(s.Unmap(0, 1<<47, func(va uint64, e mm.PTE) {
+	check(s.Unmap(0, 1<<47, func(_ uint64, e mm.PTE) {
 		f := [1]mm.Frame{e.Frame}
 		machine.Free(f[:], e.Order)
 	}))
@@ -56,6 +58,15 @@ func thread() *gate.User {
 	check(err)
 	u.Regs().RIP, u.Regs().RSP = codeAt, stackAt
 	return u
+}
+
+// enter enters until something other than a kick comes back.
+func enter(u *gate.User, s *space) gate.UserReason {
+	for {
+		if r := u.Enter(s.Root()); r.Kind != gate.UserKick {
+			return r
+		}
+	}
 }
 
 func check(err error) {
