@@ -173,7 +173,7 @@ const (
 	SizeofSockaddrIn6  = 28
 	SizeofSockaddrNl   = 12
 	SizeofSockaddrMax  = 128
-	SizeofTCPInfo      = 240
+	SizeofTCPInfo      = 232
 	SizeofMsghdr       = 56
 	SizeofMmsghdr      = 64
 	SizeofCmsghdr      = 16

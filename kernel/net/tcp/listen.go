@@ -368,3 +368,7 @@ func (l *Listener) Holds(t *Tuple) bool {
 	_, ok := l.index[*t]
 	return ok
 }
+
+// SetBacklog changes how many connections may wait to be accepted; those that wait
+// already stay.
+func (l *Listener) SetBacklog(n int) { l.backlog = max(n, 1) }

@@ -59,7 +59,7 @@ type Conn struct {
 	pendingI int
 
 	change sync.Mutex    // of ends, and of the table's entry
-	life   atomic.Uint32 // TTL << 8 | TOS
+	life   atomic.Uint32 // TTL of groups << 16 | TTL << 8 | TOS
 	sema   chan struct{} // a token: look again
 	notify atomic.Pointer[func()]
 	closed atomic.Bool

@@ -96,10 +96,10 @@ func (c *Conn) Disconnect(local netip.Addr) error {
 // RemoteAddrPort is the peer, the zero AddrPort without one.
 func (c *Conn) RemoteAddrPort() netip.AddrPort { return c.remote() }
 
-// SetLife sets time to live (0: the stack's) and type of service of what is sent
-// from now on.
-func (c *Conn) SetLife(ttl, tos uint8) {
-	c.life.Store(uint32(ttl)<<8 | uint32(tos))
+// SetLife sets time to live (0: the stack's), that of datagrams to groups (0: ttl),
+// and type of service of what is sent from now on.
+func (c *Conn) SetLife(ttl, group, tos uint8) {
+	c.life.Store(uint32(group)<<16 | uint32(ttl)<<8 | uint32(tos))
 	for i := range c.routes {
 		c.routes[i].Store(nil)
 	}

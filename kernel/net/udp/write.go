@@ -32,7 +32,11 @@ func slot(a netip.Addr) int {
 
 func (c *Conn) setRoute(r *stack.Route) {
 	life := c.life.Load()
-	if ttl := uint8(life >> 8); ttl != 0 {
+	ttl := uint8(life >> 8)
+	if group := uint8(life >> 16); group != 0 && r.Remote().IsMulticast() {
+		ttl = group
+	}
+	if ttl != 0 {
 		r.TTL = ttl
 	}
 	r.TOS = uint8(life)

@@ -207,3 +207,10 @@ func (c *Conn) Ends() tcp.Tuple { return *c.core.Tuple() }
 
 // IsEOF reports the end of a stream.
 func IsEOF(err error) bool { return err == io.EOF }
+
+// SetBacklog changes how many connections may wait for Accept.
+func (l *Listener) SetBacklog(n int) {
+	l.mu.Lock()
+	l.core.SetBacklog(n)
+	l.mu.Unlock()
+}
