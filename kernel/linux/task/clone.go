@@ -114,6 +114,7 @@ func (p *Process) child(a *CloneArgs) *Process {
 	defer p.mu.Unlock()
 	q.limits = p.limits
 	*q.actions = *p.actions
+	q.oomAdj = p.oomAdj
 	q.dumpable, q.noNewPriv, q.keepCaps, q.thpOff = p.dumpable, p.noNewPriv, p.keepCaps, p.thpOff
 	if a.Flags&abi.CLONE_CLEAR_SIGHAND != 0 {
 		for i := range q.actions {
@@ -260,6 +261,7 @@ func (t *Task) Unshare(flags uint64) error {
 	}
 	if flags&abi.CLONE_FS != 0 {
 		t.ctx.Unshare()
+		t.dirs.Store(t.ctx.Dirs)
 	}
 	if flags&abi.CLONE_FILES != 0 {
 		t.unshareFiles()

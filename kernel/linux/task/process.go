@@ -49,6 +49,7 @@ type Process struct {
 	subreaper bool
 	keepCaps  bool
 	thpOff    bool
+	oomAdj    int
 
 	// Guarded by k.mu.
 	parent     *Process

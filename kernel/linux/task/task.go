@@ -27,6 +27,7 @@ type Task struct {
 	files atomic.Pointer[fd.Table] // changed by the task alone, read by procfs
 	ctx   *vfs.Context
 	creds atomic.Pointer[vfs.Creds]
+	dirs  atomic.Pointer[vfs.Dirs] // ctx.Dirs, for others
 	comm  atomic.Pointer[string]
 
 	// work is not 0 where there is something to be done before user mode is entered
@@ -166,7 +167,10 @@ func (t *Task) SetPDeathSignal(sig int32) { t.pdeath.Store(sig) }
 func (t *Task) Nr() uint64 { return t.nr }
 
 // named tells the path walk who t is.
-func (t *Task) named() { t.ctx.PID, t.ctx.TID = t.p.pid, t.TID() }
+func (t *Task) named() {
+	t.ctx.PID, t.ctx.TID = t.p.pid, t.TID()
+	t.dirs.Store(t.ctx.Dirs)
+}
 
 // Yield lets others run: sched_yield(2).
 func (t *Task) Yield() { t.k.cfg.Yield() }

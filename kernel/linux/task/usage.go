@@ -8,7 +8,10 @@ import (
 
 // memory adds what an address space tells.
 func (u *Usage) memory(s *mm.Space) {
-	_ = s
+	st := s.Stat()
+	u.MinorFaults += int64(st.Faults)
+	u.MajorFaults += int64(st.IOWaits)
+	u.MaxRSS = max(u.MaxRSS, int64(st.PeakRSS))
 }
 
 // code is the bytes of memory around an address, for a message about a crash.
