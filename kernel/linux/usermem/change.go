@@ -111,8 +111,8 @@ func (t *Table) Unmap(va, end uint64, f func(va uint64, e mm.PTE)) error {
 // Protect sets the rights of all pages mapped in [va, end).
 func (t *Table) Protect(va, end uint64, prot mm.Prot) error {
 	return t.update(va, end, nil, func(e uint64) (uint64, bool) {
-		bits := bitsOf(prot, 0) & (pteWrite | pteNX)
-		v := e&^(pteWrite|pteNX) | bits
+		const rights = pteUser | pteWrite | pteNX
+		v := e&^rights | bitsOf(prot, 0)&rights
 		return v, !wider(v, e)
 	})
 }

@@ -43,9 +43,13 @@ var _ mm.Table = (*Table)(nil)
 // Root names the table to the processor.
 func (t *Table) Root() uint64 { return t.root }
 
-// bitsOf are an entry's bits for rights.
+// bitsOf are an entry's bits for rights. A page without any keeps its place, but is
+// the supervisor's: user mode faults.
 func bitsOf(p mm.Prot, order uint) uint64 {
-	e := uint64(ptePresent | pteUser)
+	e := uint64(ptePresent)
+	if p != 0 {
+		e |= pteUser
+	}
 	if p&mm.ProtWrite != 0 {
 		e |= pteWrite
 	}
@@ -60,12 +64,16 @@ func bitsOf(p mm.Prot, order uint) uint64 {
 
 // wider says whether entry e lets user mode do all that bits allow.
 func wider(e, bits uint64) bool {
-	return (e^bits)&e&pteNX == 0 && bits&pteWrite&^e == 0
+	return (e^bits)&e&pteNX == 0 && bits&(pteWrite|pteUser)&^e == 0
 }
 
 func pteOf(e uint64, order uint) mm.PTE {
 	p := mm.PTE{Order: order, Prot: mm.ProtRead, Accessed: e&pteAccessed != 0, Dirty: e&pteDirty != 0}
 	p.Frame = mm.Frame(e & pteAddr &^ (pageSize<<order - 1))
+	if e&pteUser == 0 {
+		p.Prot = 0
+		return p
+	}
 	if e&pteWrite != 0 {
 		p.Prot |= mm.ProtWrite
 	}
@@ -213,7 +221,7 @@ func install(e *uint64, v uint64) error {
 			if wider(old, v) {
 				return nil
 			}
-			w = old&^pteNX | v&pteWrite | old&v&pteNX
+			w = old&^pteNX | v&(pteUser|pteWrite) | old&v&pteNX
 		}
 		if atomic.CompareAndSwapUint64(e, old, w) {
 			return nil
