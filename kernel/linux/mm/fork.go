@@ -92,17 +92,23 @@ func (f *forker) copy(v *vma) error {
 		w.back = f.files[v.back]
 		w.back.hold()
 	}
-	w.cow = true
 	c.add(w)
-	if v.flags&(vmShared|vmWipeOnFork) != 0 {
-		w.cow = false
-		return nil
+	var err error
+	if v.flags&(vmShared|vmWipeOnFork) == 0 {
+		err = f.copyPages(v, w)
 	}
+	c.rejoin(w) // what only a lock kept apart
+	return err
+}
+
+// copyPages shares v's private pages with w, the child's mapping.
+func (f *forker) copyPages(v, w *vma) error {
+	w.cow = true
 	f.v, f.run = w, f.run[:0]
-	before := c.anon.Load()
+	before := f.child.anon.Load()
 	f.parent.table.Walk(v.start, v.end, f.page)
 	f.flush()
-	if c.anon.Load() == before {
+	if f.child.anon.Load() == before {
 		w.cow = false
 		return f.err
 	}
