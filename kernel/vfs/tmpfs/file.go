@@ -309,7 +309,8 @@ func (f *file) Allocate(mode uint32, off, length int64) error {
 	return nil
 }
 
-// SeekData finds data and holes, by pages; ENXIO at the end.
+// SeekData finds data and holes, by pages; ENXIO at the end. What was allocated ahead
+// counts as data.
 func (f *file) SeekData(off int64, hole bool) (int64, error) {
 	n := f.n
 	n.mu.RLock()
