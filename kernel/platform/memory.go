@@ -45,3 +45,6 @@ func tcpChunks(total int) int { return min(max(total/16, 1<<20), 16<<20) / tcpCh
 // octets to send holds. Large frames are sent out of them: with 8 KiB in 9 pieces,
 // where 4 KiB take 17.
 const tcpChunk = 8192
+
+// RAM is how many bytes of memory the kernel manages.
+func (s *System) RAM() uint64 { return gate.Memory().Total }

@@ -118,7 +118,34 @@ func ParseOptions(words []string) (Options, error) {
 	return o, nil
 }
 
+// Extension is a service of the guest that has options of its own. The package that
+// joins it with the platform registers it, so that images without it do not have it.
+type Extension struct {
+	Usage string // lines for --help
+	// Set takes an option; known is false where it is not one of the service's.
+	Set func(word string) (known bool, err error)
+}
+
+var extensions []Extension
+
+// Extend adds a service's options. Call it from init.
+func Extend(e Extension) { extensions = append(extensions, e) }
+
+// usage is the text of --help.
+func usage() string {
+	s := Usage
+	for _, e := range extensions {
+		s += "\n" + e.Usage
+	}
+	return s
+}
+
 func (o *Options) set(word string) error {
+	for _, e := range extensions {
+		if known, err := e.Set(word); known {
+			return err
+		}
+	}
 	name, value, hasValue := strings.Cut(word, "=")
 	bad := func(why string) error { return fmt.Errorf("option %s: %q: %s", name, value, why) }
 	if flag := o.flag(name); flag != nil {

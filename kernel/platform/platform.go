@@ -10,6 +10,7 @@ package platform
 import (
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ type System struct {
 	Links   []pkt.Link    // network cards, in the order found: eth0, eth1, …
 	Disks   []blk.Disk    // in the order found: blk0, blk1, …
 	Random  int           // devices that seed the generator
+	Line    string        // the command line as the guest was given it
 
 	balance *reclaim.Balance
 	watch   sync.Once // over the Go heap
@@ -55,13 +57,14 @@ func Booted() bool { return gate.Booted() }
 func Start() *System {
 	trace.SetClock(gate.SinceEntry)
 	trace.Stage("runtime up")
+	line := strings.Join(os.Args[1:], " ")
 	o, err := ParseOptions(os.Args[1:])
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "osv: %v\n%s", err, Usage)
+		fmt.Fprintf(os.Stderr, "osv: %v\n%s", err, usage())
 		gate.Exit(StatusUsage)
 	}
 	os.Args = append(os.Args[:1:1], o.Args...)
-	s := &System{Options: o, balance: newBalance(), start: time.Now()}
+	s := &System{Options: o, Line: line, balance: newBalance(), start: time.Now()}
 	s.Memory = dmaMemory{s.balance}
 	if s.informational() {
 		gate.Exit(0)
@@ -90,7 +93,7 @@ func (s *System) informational() bool {
 	}
 	trace.SetConsole(os.Stderr, level)
 	if o.Help {
-		fmt.Print(Usage)
+		fmt.Print(usage())
 		return true
 	}
 	if o.TraceList {

@@ -21,6 +21,7 @@ import (
 	"osv/kernel/metal/clock"
 	"osv/kernel/metal/cpu"
 	"osv/kernel/metal/phys"
+	"osv/kernel/metal/sched"
 	"osv/kernel/metal/shim"
 )
 
@@ -55,6 +56,9 @@ func CPUs() int            { return cpu.Count() }
 func APICID(i int) uint32  { return cpu.All(i).APIC }
 func RSDP() uint64         { return uint64(boot.RSDP()) }
 func CPUStats(i int) Stats { return Stats(cpu.All(i).Stats) }
+
+// IdleTime is how long processor i was idle since boot, up to now.
+func IdleTime(i int) time.Duration { return time.Duration(clock.ToNS(sched.IdleTSC(i))) }
 
 // Stats counts events of one processor since boot.
 type Stats cpu.Stats

@@ -1,0 +1,248 @@
+package manage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"osv/kernel/hw/gate"
+	"osv/kernel/hw/smbios"
+	"osv/kernel/imagefmt"
+	"osv/kernel/platform"
+	"osv/kernel/rest/cpuid"
+	"osv/kernel/rest/machine"
+	"osv/kernel/rest/vfsfiles"
+	"osv/kernel/trace"
+	"osv/kernel/vfs"
+)
+
+// describe is the machine as the API tells of it.
+func describe(sys *platform.System, cfg Config) machine.Machine {
+	m := machine.Machine{
+		System:   &system{sys: sys, tree: cfg.Tree, hostname: "osv"},
+		Hardware: &hardware{sys: sys},
+		Env:      env{},
+		Apps:     cfg.Apps,
+	}
+	if len(sys.Links) > 0 {
+		m.Network = network{sys}
+	}
+	if cfg.Tree != nil {
+		f := vfsfiles.New(cfg.Tree)
+		m.Files, m.Mounts = f, f
+	}
+	return m
+}
+
+type system struct {
+	sys  *platform.System
+	tree *vfs.Tree
+
+	mu       sync.Mutex
+	hostname string
+}
+
+func (s *system) Uptime() time.Duration { return gate.SinceEntry() }
+func (s *system) CommandLine() string   { return s.sys.Line }
+
+func (s *system) Memory() machine.Memory {
+	m := gate.Memory()
+	return machine.Memory{Total: m.Total, Free: m.Free, LeastFree: m.LeastFree}
+}
+
+func (s *system) Hostname() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hostname
+}
+
+func (s *system) SetHostname(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hostname = name
+	return nil
+}
+
+// Threads are, for each processor, what it runs and its idle thread: what switches
+// between the runtime's threads keeps no account of each.
+func (s *system) Threads() []machine.Thread {
+	var out []machine.Thread
+	for i, p := range (&hardware{sys: s.sys}).Processors() {
+		cpu := p.ID
+		st := gate.CPUStats(i)
+		out = append(out,
+			machine.Thread{ID: int64(2*i + 1), Name: fmt.Sprintf("cpu%d", i), Status: "running", CPU: &cpu, CPUms: &p.BusyMS, Switches: p.Switches, Preemptions: &st.Timer},
+			machine.Thread{ID: int64(2*i + 2), Name: fmt.Sprintf("idle%d", i), Status: "running", CPU: &cpu, CPUms: &p.IdleMS, Switches: &st.Idles})
+	}
+	return out
+}
+
+// Log writes the ring of the console, which the kernel below the runtime writes to as
+// well, then what was logged and not printed.
+func (s *system) Log(w io.Writer) error {
+	buf := make([]byte, 4096)
+	for pos := uint64(0); ; {
+		n, next := gate.ReadLog(pos, buf)
+		if n == 0 {
+			break
+		}
+		if _, err := w.Write(buf[:n]); err != nil {
+			return err
+		}
+		pos = next
+	}
+	if s.sys.Options.Verbose {
+		return nil // all of it was printed
+	}
+	return trace.WriteLog(w, trace.LevelInfo)
+}
+
+// SetCommandLine stores the line on the disk that this guest may have booted from: the
+// only one that has room for it.
+func (s *system) SetCommandLine(line string) error {
+	for _, d := range s.sys.Disks {
+		if d.ReadOnly() {
+			continue
+		}
+		err := imagefmt.SetCommandLine(d, line)
+		if err == nil {
+			return d.Flush()
+		}
+		if !errors.Is(err, imagefmt.ErrNoPartition) {
+			return fmt.Errorf("%s: %w", d.Name(), err)
+		}
+	}
+	return machine.Unavailable("no disk of this guest has an OSv partition to store a command line in")
+}
+
+// patience is how long a program may take to end when it is asked to.
+const patience = 10 * time.Second
+
+func (s *system) End(a machine.Action) (func(), error) {
+	return func() {
+		switch a {
+		case machine.Shutdown:
+			// The program ends the machine by ending. One that does not listen, is not
+			// waited for.
+			syscall.Kill(os.Getpid(), syscall.SIGTERM)
+			time.Sleep(patience)
+			log.Warnf("the program has not ended %v after it was asked to", patience)
+		}
+		if s.tree != nil {
+			if err := s.tree.Sync(); err != nil {
+				log.Errorf("sync: %v", err)
+			}
+		}
+		for _, d := range s.sys.Disks {
+			if err := d.Flush(); err != nil && !d.ReadOnly() {
+				log.Errorf("%s: %v", d.Name(), err)
+			}
+		}
+		if a == machine.Reboot {
+			gate.Reset()
+		}
+		gate.Exit(0)
+	}, nil
+}
+
+type hardware struct{ sys *platform.System }
+
+func (h *hardware) CPUs() int          { return gate.CPUs() }
+func (h *hardware) Flags() []string    { return cpuid.Flags() }
+func (h *hardware) Hypervisor() string { return cpuid.Hypervisor() }
+
+func (h *hardware) Processors() []machine.Processor {
+	var out []machine.Processor
+	for i := range gate.CPUs() {
+		idle := gate.IdleTime(i)
+		st := gate.CPUStats(i)
+		out = append(out, machine.Processor{
+			ID: int64(i), IdleMS: idle.Milliseconds(), BusyMS: max(0, (gate.SinceEntry() - idle).Milliseconds()),
+			Switches: &st.Switches, Interrupts: &st.Interrupts, Timer: &st.Timer, IPIs: &st.IPIs, PageFaults: &st.PageFaults, Syscalls: &st.Syscalls,
+		})
+	}
+	return out
+}
+
+// firmware is read once: the tables do not change.
+var firmware = sync.OnceValues(func() (smbios.Info, error) {
+	b, err := gate.Physical(smbios.ScanBase, smbios.ScanBytes)
+	if err != nil {
+		return smbios.Info{}, err
+	}
+	return smbios.Find(b, gate.Physical)
+})
+
+func (h *hardware) Firmware() (string, error) {
+	i, err := firmware()
+	if err != nil || i.BIOSVendor == "" {
+		return "", machine.Unavailable("this machine's firmware does not tell its maker (%v)", err)
+	}
+	return i.BIOSVendor, nil
+}
+
+func (h *hardware) Disks() ([]machine.Disk, error) {
+	var out []machine.Disk
+	for _, d := range h.sys.Disks {
+		id, _ := d.ID()
+		out = append(out, machine.Disk{Name: d.Name(), Size: d.Size(), BlockSize: d.BlockSize(), ReadOnly: d.ReadOnly(), Model: id})
+	}
+	return out, nil
+}
+
+type network struct{ sys *platform.System }
+
+func (n network) Interfaces() ([]machine.Interface, error) {
+	net, err := n.sys.Net()
+	if err != nil {
+		return nil, err
+	}
+	var out []machine.Interface
+	for _, i := range net.Stack().Interfaces() {
+		up := i.Link().LinkUp()
+		mac := ""
+		if !i.IsLoopback() {
+			mac = i.MAC().String()
+		}
+		st, c := i.Link().Stats(), i.Counters()
+		m := machine.Interface{
+			Config: machine.ConfigOf(i.Name(), i.Addrs(), i.MTU(), mac, up, i.IsLoopback()),
+			Data: machine.InterfaceData{
+				MTU: int64(i.MTU()), LinkState: machine.LinkDown,
+				IPackets: st.RxFrames, IBytes: st.RxBytes, IErrors: st.RxErrors, IQDrops: st.RxNoBuf,
+				OPackets: st.TxFrames, OBytes: st.TxBytes, OErrors: st.TxErrors,
+				OKicks: &st.Doorbells, OQueueFull: &st.TxFull, IWakeups: &st.RxIRQs,
+			},
+			Channels: &machine.Channels{Fast: c.Fast, Slow: c.Slow, Reasons: c.Reasons},
+			Time:     gate.SinceEntry().Microseconds(),
+		}
+		if up {
+			m.Data.LinkState = machine.LinkUp
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+func (n network) Routes() ([]machine.Route, error) {
+	net, err := n.sys.Net()
+	if err != nil {
+		return nil, err
+	}
+	var out []machine.Route
+	for _, r := range net.Stack().Routes() {
+		out = append(out, machine.RouteOf(r.Prefix, r.Gateway, r.Iface.Name()))
+	}
+	return out, nil
+}
+
+type env struct{}
+
+func (env) List() []string                    { return os.Environ() }
+func (env) Lookup(name string) (string, bool) { return os.LookupEnv(name) }
+func (env) Set(name, value string) error      { return os.Setenv(name, value) }
+func (env) Unset(name string) error           { return os.Unsetenv(name) }
