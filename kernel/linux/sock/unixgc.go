@@ -113,3 +113,6 @@ func (s *unix) each(f func(r Right)) {
 		n.each(f)
 	}
 }
+
+// MayPass says whether n more files may travel.
+func (s *unix) MayPass(n int) bool { return s.net.InFlight(n) }

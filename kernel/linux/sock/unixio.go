@@ -53,6 +53,8 @@ func (s *unix) address(l *letter, c Caller, m *Message) {
 	}
 	if m.Control.Have&HasRights != 0 && len(m.Control.Rights) > 0 {
 		l.rights = append(l.rights[:0], m.Control.Rights...)
+		clear(m.Control.Rights)
+		m.Control.Rights = m.Control.Rights[:0]
 		m.Control.Have &^= HasRights
 		s.net.unix.launch(l.rights)
 	}

@@ -1,0 +1,195 @@
+package net
+
+import (
+	"sync"
+	"syscall"
+	"time"
+
+	"osv/kernel/linux/abi"
+	"osv/kernel/linux/fd"
+	"osv/kernel/linux/mm"
+	"osv/kernel/linux/sock"
+	"osv/kernel/linux/task"
+	"osv/kernel/vfs/poll"
+)
+
+// frame is what one send or receive needs beside its arguments. Frames are pooled, so
+// that a call allocates nothing.
+type frame struct {
+	t     *task.Task
+	s     sock.Socket
+	user  mm.User
+	msg   sock.Message
+	flags int
+	done  int  // bytes so far, of calls that go on until all is done
+	all   bool // MSG_WAITALL
+
+	iov   []mm.Iovec
+	iov8  [8]mm.Iovec
+	head  [abi.SizeofMsghdr]byte
+	raw   []byte // of iovecs and control messages
+	raw8  [8 * 16]byte
+	name  [abi.SizeofSockaddrMax]byte
+	sends func() error // sendOnce and recvOnce, as values
+	recvs func() error
+}
+
+var frames = sync.Pool{New: func() any {
+	f := &frame{}
+	f.sends, f.recvs = f.sendOnce, f.recvOnce
+	return f
+}}
+
+func newFrame(t *task.Task, s sock.Socket, flags int) *frame {
+	f := frames.Get().(*frame)
+	f.t, f.s, f.flags, f.done, f.all = t, s, flags, 0, false
+	f.msg.Addr, f.msg.Flags = sock.Addr{}, 0
+	f.msg.Control.Have = 0
+	return f
+}
+
+func (f *frame) free() {
+	f.t, f.s, f.user = nil, nil, mm.User{}
+	f.msg.Addr.Path = ""
+	for i := range f.msg.Control.Rights { // what nobody has taken over
+		_ = f.msg.Control.Rights[i].Release()
+		f.msg.Control.Rights[i] = nil
+	}
+	f.msg.Control.Rights, f.msg.Control.FDs = f.msg.Control.Rights[:0], f.msg.Control.FDs[:0]
+	frames.Put(f)
+}
+
+// bytes is room for n bytes, in the frame where they are few.
+func (f *frame) bytes(n int) []byte {
+	if n <= len(f.raw8) {
+		return f.raw8[:n]
+	}
+	if cap(f.raw) < n {
+		f.raw = make([]byte, n)
+	}
+	return f.raw[:n]
+}
+
+// iovecs reads n struct iovec at addr into f.user.
+func (f *frame) iovecs(addr, n uint64) error {
+	if n > abi.UIO_MAXIOV {
+		return syscall.EMSGSIZE
+	}
+	raw := f.bytes(int(n) * 16)
+	if err := f.t.Mem().CopyIn(raw, addr); err != nil {
+		return err
+	}
+	if n == 1 {
+		size := le.Uint64(raw[8:])
+		if int64(size) < 0 {
+			return syscall.EINVAL
+		}
+		f.user = f.t.Mem().Dst(le.Uint64(raw), int(min(size, 1<<31-4096)))
+		return nil
+	}
+	v := f.iov8[:0]
+	if n > uint64(len(f.iov8)) {
+		if cap(f.iov) < int(n) {
+			f.iov = make([]mm.Iovec, 0, n)
+		}
+		v = f.iov[:0]
+	}
+	for i := range int(n) {
+		r := mm.Iovec{Base: le.Uint64(raw[16*i:]), Len: le.Uint64(raw[16*i+8:])}
+		if int64(r.Len) < 0 {
+			return syscall.EINVAL
+		}
+		v = append(v, r)
+	}
+	f.user = f.t.Mem().DstVec(v)
+	return nil
+}
+
+func after(d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(d)
+}
+
+// sendOnce is one attempt to go on with a send: EAGAIN where more is to be sent and
+// cannot be now.
+func (f *frame) sendOnce() error {
+	for {
+		n, err := f.s.Send(caller{f.t}, &f.user, &f.msg, f.flags)
+		f.done += n
+		if err != nil {
+			return err
+		}
+		if n == 0 || f.user.Left() == 0 {
+			return nil
+		}
+	}
+}
+
+// send sends what f has, and waits where it may.
+func (f *frame) send(o *fd.Open) (int, error) {
+	err := f.sendOnce()
+	if err == syscall.EAGAIN && f.flags&syscall.MSG_DONTWAIT == 0 && !o.Nonblock() {
+		_, w := f.s.Timeouts()
+		err = fd.Retry(f.t, f.s, poll.Out, after(w), f.sends)
+	}
+	if f.done > 0 {
+		return f.done, nil
+	}
+	if err == syscall.EPIPE && f.flags&syscall.MSG_NOSIGNAL == 0 {
+		if _, typ, _ := f.s.Kind(); typ == syscall.SOCK_STREAM {
+			sigpipe(f.t)
+		}
+	}
+	return 0, err
+}
+
+func sigpipe(t *task.Task) {
+	_ = t.Send(abi.Siginfo{Signo: int32(syscall.SIGPIPE), Code: abi.SI_USER, PID: int32(t.Proc().PID()), UID: t.Creds().UID})
+}
+
+// recvOnce is one attempt to go on with a receive.
+func (f *frame) recvOnce() error {
+	for {
+		n, err := f.s.Recv(&f.user, &f.msg, f.flags)
+		f.done += n
+		if err != nil {
+			return err
+		}
+		if !f.all || n == 0 || f.user.Room() == 0 {
+			return nil
+		}
+	}
+}
+
+// recv receives into what f has, and waits where it may.
+func (f *frame) recv(o *fd.Open) (int, error) {
+	if f.flags&(syscall.MSG_WAITALL|syscall.MSG_PEEK|syscall.MSG_TRUNC) == syscall.MSG_WAITALL {
+		_, typ, _ := f.s.Kind()
+		f.all = typ == syscall.SOCK_STREAM
+	}
+	err := f.recvOnce()
+	if err == syscall.EAGAIN && f.flags&syscall.MSG_DONTWAIT == 0 && !o.Nonblock() {
+		r, _ := f.s.Timeouts()
+		err = fd.Retry(f.t, f.s, poll.In|poll.RdHup, after(r), f.recvs)
+	}
+	if f.done > 0 {
+		return f.done, nil
+	}
+	return 0, err
+}
+
+// acceptWait is accept, which waits where it may.
+func acceptWait(t *task.Task, o *fd.Open, s sock.Socket) (sock.Socket, sock.Addr, error) {
+	c, from, err := s.Accept()
+	if err != syscall.EAGAIN || o.Nonblock() {
+		return c, from, err
+	}
+	r, _ := s.Timeouts()
+	err = fd.Retry(t, s, poll.In, after(r), func() (err error) {
+		c, from, err = s.Accept()
+		return err
+	})
+	return c, from, err
+}
