@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -316,20 +317,36 @@ func (f *File) PageAt(off int64, write bool) (vfs.Page, error) {
 	return p, nil
 }
 
-// AddMapping has m told of pages that go; DelMapping ends that.
-func (f *File) AddMapping(m vfs.Mapping) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.maps = append(f.maps, m)
+// CachedPage is vfs.CachedMapper's.
+func (f *File) CachedPage(off int64) (vfs.Page, bool) {
+	if off < 0 || off >= f.Size() {
+		return nil, false
+	}
+	p := f.lookup(off >> PageShift)
+	if p == nil {
+		return nil, false
+	}
+	if !p.is(upToDate) || p.is(detached) {
+		p.Release()
+		return nil, false
+	}
+	f.touch(p)
+	return p, true
 }
 
-// DelMapping takes m, added once, off the list.
-func (f *File) DelMapping(m vfs.Mapping) {
+// Attach and Detach are vfs.Mapped's.
+func (f *File) Attach(m vfs.Mapping) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.maps = append(f.maps[:len(f.maps):len(f.maps)], m)
+}
+
+func (f *File) Detach(m vfs.Mapping) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i, x := range f.maps {
 		if x == m {
-			f.maps = append(f.maps[:i:i], f.maps[i+1:]...)
+			f.maps = slices.Delete(slices.Clone(f.maps), i, i+1)
 			return
 		}
 	}
@@ -339,5 +356,5 @@ func (f *File) DelMapping(m vfs.Mapping) {
 func (f *File) mappings() []vfs.Mapping {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.maps[:len(f.maps):len(f.maps)]
+	return f.maps // never changed in place
 }

@@ -139,19 +139,17 @@ func (f *File) undirty(p *Page) bool {
 }
 
 // Truncate sets the size to n, drops all pages beyond, and makes what is left of the
-// last one zero; the caller keeps writers and write-back (HoldWriteBack) out. The
-// last page, if it was changed, is dirty: it must be there, which the caller sees to
-// by PageAt before, where n is inside of a page.
+// last one zero, if it is in memory; that it is dirty then is the file system's to say.
+// The caller keeps writers and write-back (HoldWriteBack) out.
 func (f *File) Truncate(n int64) {
 	f.size.Store(n)
-	f.Invalidate((n+PageSize-1)>>PageShift, 1<<62)
+	f.drop((n+PageSize-1)>>PageShift, 1<<50, true)
 	at := int(n & (PageSize - 1))
 	if at == 0 {
 		return
 	}
 	if p := f.lookup(n >> PageShift); p != nil {
 		clear(p.b[at:])
-		f.setDirty(p)
 		p.Release()
 	}
 }
@@ -176,14 +174,10 @@ func (f *File) Zero(off, n int64) error {
 }
 
 // Invalidate drops the pages [first, end), dirty or not, and has them unmapped.
-func (f *File) Invalidate(first, end int64) {
-	maps := f.mappings()
-	tell := func() {
-		for _, m := range maps {
-			m.Unmap(first<<PageShift, min(end-first, 1<<50)<<PageShift)
-		}
-	}
-	tell()
+func (f *File) Invalidate(first, end int64) { f.drop(first, end, false) }
+
+// drop is Invalidate; truncated has private copies in mappings go too.
+func (f *File) drop(first, end int64, truncated bool) {
 	batch := batches.Get().(*[256]*Page)
 	defer batches.Put(batch)
 	for at := first; at < end; {
@@ -198,7 +192,9 @@ func (f *File) Invalidate(first, end int64) {
 			batch[i] = nil
 		}
 	}
-	tell() // those that were mapped meanwhile
+	for _, m := range f.mappings() {
+		m.Invalidate(first<<PageShift, min(end, 1<<50)<<PageShift, truncated)
+	}
 }
 
 // collect puts the pages of [first, end) into out, with a reference each, dirty ones

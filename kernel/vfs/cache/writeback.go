@@ -92,7 +92,7 @@ func (f *File) Sync() error { return f.SyncRange(0, 1<<62) }
 // SyncRange is Sync of the pages [first, end).
 func (f *File) SyncRange(first, end int64) error {
 	for _, m := range f.mappings() {
-		m.Harvest()
+		m.Harvest(first<<PageShift, min(end, 1<<50)<<PageShift)
 	}
 	f.wb.Lock()
 	defer f.wb.Unlock()
