@@ -130,14 +130,15 @@ func (t *Table) MapZero(va, n uint64, prot mm.Prot, large bool) (uint64, error) 
 	return done, nil
 }
 
-// split makes small pages of a large one that [va, end) is only a part of.
-func (t *Table) split(va, end uint64) error {
+// split makes small pages of a large one that [va, end) is only a part of, unless it
+// has prot anyway.
+func (t *Table) split(va, end uint64, prot mm.Prot) error {
 	for _, a := range [2]uint64{va, end} {
 		if a%largeSize == 0 {
 			continue
 		}
 		r := t.regions[a/largeSize]
-		if r == nil || r.large == nil {
+		if r == nil || r.large == nil || r.large.Prot == prot {
 			continue
 		}
 		t.m.mu.Lock()
@@ -187,7 +188,7 @@ func (t *Table) Unmap(va, end uint64, f func(va uint64, e mm.PTE)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.check(va, end-va)
-	if err := t.split(va, end); err != nil {
+	if err := t.split(va, end, ^mm.Prot(0)); err != nil {
 		return err
 	}
 	t.m.Flushes.Add(1)
@@ -209,7 +210,7 @@ func (t *Table) Protect(va, end uint64, prot mm.Prot) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.check(va, end-va)
-	if err := t.split(va, end); err != nil {
+	if err := t.split(va, end, prot); err != nil {
 		return err
 	}
 	t.m.Flushes.Add(1)

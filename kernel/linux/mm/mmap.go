@@ -329,7 +329,13 @@ func (s *Space) carve(a uint64) error {
 	if !ok || e.Order == 0 {
 		return nil
 	}
-	return s.table.Protect(a&^(LargeSize-1), a, e.Prot)
+	// Taking one small page out of it does that; it goes back at once.
+	page := a - PageSize
+	var f [1]Frame
+	if err := s.table.Unmap(page, a, func(_ uint64, e PTE) { f[0] = e.Frame }); err != nil {
+		return err
+	}
+	return s.table.Map(page, f[:], 0, e.Prot)
 }
 
 // unmap takes all mappings out of [start, end): the parts of those that reach further
