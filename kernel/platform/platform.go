@@ -22,6 +22,7 @@ import (
 	"osv/kernel/pkt"
 	"osv/kernel/platform/reclaim"
 	"osv/kernel/trace"
+	"osv/kernel/vfs/cache"
 )
 
 // Exit statuses of a guest whose boot fails (the others are in metal/shim).
@@ -42,6 +43,8 @@ type System struct {
 
 	balance *reclaim.Balance
 	watch   sync.Once // over the Go heap
+	files   sync.Once // makes pages
+	pages   *cache.Cache
 	net     *sock.Net
 	irqs    *interrupts
 	start   time.Time

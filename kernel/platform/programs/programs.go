@@ -89,7 +89,7 @@ func mountRoot(s *platform.System, cfg *linux.Config, name string) error {
 	if _, err := d.ReadAt(head, 0); err != nil {
 		return fmt.Errorf("%s: %w", d.Name(), err)
 	}
-	if fs, err := mountDisk(cfg, d, head); fs != nil || err != nil {
+	if fs, err := mountDisk(s, cfg, d, head); fs != nil || err != nil {
 		cfg.Root = fs
 		return err
 	}

@@ -336,3 +336,9 @@ func (s *super) groupStart(g uint32) uint64 { return s.firstData + uint64(g)*s.b
 func (s *super) groupBlocks(g uint32) uint64 {
 	return min(s.blocksPG, s.blocks-s.groupStart(g))
 }
+
+// Is says whether a device whose first bytes are head, 2048 of them, has a file system
+// of this family.
+func Is(head []byte) bool {
+	return len(head) >= 2*sbSize && le.Uint16(head[sbSize+sbMagic:]) == magic
+}
