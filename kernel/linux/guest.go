@@ -5,6 +5,7 @@ import (
 	"osv/kernel/linux/abi"
 	"osv/kernel/linux/task"
 	"osv/kernel/linux/usermem"
+	"osv/kernel/linux/vdso"
 )
 
 // Guest fills in what of a Config the processor of a booted guest provides.
@@ -14,6 +15,11 @@ func Guest(cfg *Config) {
 	cfg.Features, _ = gate.UserXFeatures()
 	if cfg.Features == 0 {
 		cfg.Features = 3 // x87 and SSE, which FXSAVE has
+	}
+	if o, err := vdso.New(cfg.Machine); err == nil { // without it, time is a system call
+		c := gate.Clock()
+		o.Update(vdso.Params{Start: c.Start, Mul: c.Mul, WallNS: c.WallNS, Usable: true})
+		cfg.MapVDSO = o.Map
 	}
 }
 

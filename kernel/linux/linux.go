@@ -33,6 +33,9 @@ type Config struct {
 	Machine  mm.Machine
 	NewCPU   func() (task.CPU, error)
 	Features uint64 // XCR0
+	// MapVDSO gives a new program the object that tells the time without system calls,
+	// and returns where it is; nil for none.
+	MapVDSO func(*mm.Space) (uint64, error)
 
 	Root   vfs.FileSystem
 	Source string // of the root, for /proc/mounts: "/dev/vda"
@@ -106,7 +109,7 @@ func Start(cfg Config) (*System, error) {
 	s.Kernel, err = task.New(task.Config{
 		Machine: cfg.Machine, NewCPU: cfg.NewCPU, Dispatch: table.Dispatch, Console: cfg.Log, CPUs: len(cfg.CPUs),
 		Memory:      mm.Options{Refs: s.refs, Total: cfg.Memory, Random: random},
-		TotalMemory: cfg.Memory, PowerOff: cfg.PowerOff, Hostname: cfg.Hostname, Features: cfg.Features, MapVDSO: mapVDSO,
+		TotalMemory: cfg.Memory, PowerOff: cfg.PowerOff, Hostname: cfg.Hostname, Features: cfg.Features, MapVDSO: cfg.MapVDSO,
 	})
 	if err != nil {
 		return nil, err

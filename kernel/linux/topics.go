@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"osv/kernel/linux/mm"
 	"osv/kernel/linux/sys"
 	"osv/kernel/linux/sys/memory"
 	"osv/kernel/linux/sys/proc"
@@ -11,6 +10,3 @@ import (
 func topics() [][]sys.Entry {
 	return [][]sys.Entry{proc.Calls, memory.Calls}
 }
-
-// mapVDSO maps the vDSO: there is none yet, and programs make system calls.
-func mapVDSO(*mm.Space) (uint64, error) { return 0, nil }

@@ -101,6 +101,9 @@ func (u *User) Kick() {
 	}
 }
 
+// Processor is where it ran last, as it could tell by LSL, RDTSCP or RDPID.
+func (u *User) Processor() int { return max(0, int(atomic.LoadInt32(&u.b.FPCPU))) }
+
 // UserXFeatures returns XCR0 as programs see it and the size of a User's XState;
 // xcr0 is 0 where the processor has no XSAVE, the image then FXSAVE's.
 func UserXFeatures() (xcr0 uint64, size int) {

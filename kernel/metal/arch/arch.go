@@ -19,6 +19,7 @@ const (
 	MSRLSTAR         = 0xc0000082
 	MSRFMASK         = 0xc0000084
 	MSRKernelGSBase  = 0xc0000102
+	MSRTSCAux        = 0xc0000103
 	MSRKVMWallClock  = 0x4b564d00
 	MSRKVMSystemTime = 0x4b564d01
 )

@@ -82,6 +82,9 @@ const (
 	SelUserData = 0x20 | 3
 	SelUserCode = 0x28 | 3
 	selTSS      = 0x30
+	// SelNumber is a segment that nothing uses but its limit: the processor's number,
+	// for programs that ask by LSL (kernel/linux/vdso).
+	SelNumber = 0x40 | 3
 )
 
 // Prepare fills in block id with its trap stacks, which occupy StacksBytes at
@@ -111,6 +114,7 @@ func (c *CPU) Load() {
 	b := uint64(tss)
 	c.gdt[6] = (uint64(len(c.tss)) - 1) | (b&0xffffff)<<16 | 0x89<<40 | (b>>24&0xff)<<56
 	c.gdt[7] = b >> 32
+	c.gdt[8] = 0x0040f10000000000 | uint64(c.ID)&0xffff       // data, read-only, DPL 3, limit in bytes
 	putU64(tss+4, uint64(stackTop(c.stacksLo, stackSyscall))) // RSP0
 	for i := uintptr(ISTFault); i <= ISTFatal; i++ {
 		putU64(tss+36+(i-1)*8, uint64(stackTop(c.stacksLo, i)))

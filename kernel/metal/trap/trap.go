@@ -113,6 +113,11 @@ func InitCPU() {
 	arch.WriteMSR(arch.MSRFMASK, arch.FlagIF|arch.FlagTF|arch.FlagDF|arch.FlagAC|arch.FlagNT|arch.FlagRF)
 	arch.WriteMSR(arch.MSRKernelGSBase, uint64(cpu.Current().Self))
 	protect()
+	if m, _, _, _ := arch.CPUID(0x80000000, 0); m >= 0x80000001 {
+		if _, _, _, edx := arch.CPUID(0x80000001, 0); edx>>27&1 != 0 {
+			arch.WriteMSR(arch.MSRTSCAux, uint64(cpu.Current().ID)) // what RDTSCP tells programs
+		}
+	}
 }
 
 // protect turns on what keeps the kernel from running or touching a program's
