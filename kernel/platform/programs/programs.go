@@ -45,12 +45,19 @@ func Run(s *platform.System, p Program) (int, error) {
 	cfg := linux.Config{
 		Argv: p.Argv, Env: p.Env, Cwd: p.Cwd, Hostname: p.Hostname, Cmdline: strings.Join(os.Args, " "),
 		Console: os.Stdout, Log: os.Stderr, CPUs: make([]linux.CPU, gate.CPUs()),
-		PowerOff: func(restart bool) {
-			if restart {
-				gate.Reset()
-			}
-			gate.Exit(0)
-		},
+	}
+	// What programs wrote reaches the disk at the latest when the guest ends.
+	unmount := func() {
+		if err := cfg.Root.Unmount(); err != nil {
+			log.Warnf("unmount: %v", err)
+		}
+	}
+	cfg.PowerOff = func(restart bool) {
+		unmount()
+		if restart {
+			gate.Reset()
+		}
+		gate.Exit(0)
 	}
 	if p.Strace {
 		cfg.Strace = os.Stderr
@@ -62,7 +69,9 @@ func Run(s *platform.System, p Program) (int, error) {
 	if err := joinNet(s, &cfg); err != nil {
 		return 127, err
 	}
-	return linux.Run(cfg)
+	status, err := linux.Run(cfg)
+	unmount()
+	return status, err
 }
 
 // disk finds a disk by its name, the first for "".
