@@ -382,3 +382,6 @@ func (p *Prog) String(addr uint64, s string) uint64 {
 
 // Exit is exit_group(2).
 func (p *Prog) Exit(code int) { p.Sys(syscall.SYS_EXIT_GROUP, uint64(code)) }
+
+// Get16 is a number in memory.
+func (p *Prog) Get16(addr uint64) uint16 { return binary.LittleEndian.Uint16(p.Read(addr, 2)) }

@@ -12,7 +12,6 @@ import (
 // run is the thread: signals, user mode, what it came back with, until the end.
 func (t *Task) run() {
 	t.k.load.busy.Add(1)
-	t.acct.since.Store(max(1, int64(mono())))
 	for !t.dead {
 		if t.work.Load() != 0 || t.hasSaved || t.restart != 0 {
 			if !t.deliver() {

@@ -89,6 +89,7 @@ func newTask(p *Process, cpu CPU) *Task {
 		timer: time.NewTimer(time.Hour), TimerSlack: DefaultSlack,
 	}
 	t.timer.Stop()
+	t.acct.since.Store(max(1, int64(mono())))
 	t.Futex.Init()
 	t.alt.Flags = abi.SS_DISABLE
 	t.sched.init(p.k.cfg.CPUs)
