@@ -363,3 +363,34 @@ func TestFreeTwiceAfterMerge(t *testing.T) {
 		t.Errorf("lists are %v, want %v", got, want)
 	}
 }
+
+// A list is had whole or not at all, and given back block by block.
+func TestLists(t *testing.T) {
+	fresh(t, 4<<20)
+	AddRange(1<<20, 4<<20)
+	_, before, _ := Counts()
+	var list [300]uintptr
+	at := uintptr(unsafe.Pointer(&list))
+	if !AllocList(at, 300, 0) {
+		t.Fatal("no memory")
+	}
+	seen := map[uintptr]bool{}
+	for _, p := range list {
+		if p%FrameSize != 0 || seen[p] {
+			t.Fatalf("frame %#x", p)
+		}
+		seen[p] = true
+	}
+	if _, now, _ := Counts(); now != before-300 {
+		t.Errorf("%d frames are gone", before-now)
+	}
+	if !FreeList(at, 300, 0) || FreeList(at, 1, 0) {
+		t.Error("blocks are refused, or freed twice")
+	}
+	if AllocList(at, 300, 5) {
+		t.Error("more than there is")
+	}
+	if _, now, _ := Counts(); now != before {
+		t.Errorf("%d frames are lost", before-now)
+	}
+}
