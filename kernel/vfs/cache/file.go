@@ -35,7 +35,8 @@ type File struct {
 	size    atomic.Int64
 	last    atomic.Int64 // the page read last: reading it again at once is no new use
 
-	wb sync.Mutex // one write-back; see HoldWriteBack
+	wb sync.Mutex     // one write-back; see HoldWriteBack
+	bg sync.WaitGroup // read-ahead under way
 
 	mu     sync.Mutex
 	tree   tree
@@ -57,6 +58,12 @@ func (c *Cache) NewFile(b Backing, key uint64, size int64) *File {
 	f.size.Store(size)
 	f.last.Store(-1)
 	return f
+}
+
+// Close drops all pages, when nobody uses the file any more.
+func (f *File) Close() {
+	f.bg.Wait()
+	f.Invalidate(0, 1<<50)
 }
 
 // Size is the file's length in bytes as programs see it.

@@ -58,11 +58,13 @@ func (r *ReadAhead) next(f *File, index int64) {
 	}
 	r.size.Store(n)
 	r.end.Store(start + n)
+	f.bg.Add(1)
 	go f.prefetch(start, n)
 }
 
 // prefetch reads n pages from start on, unless memory is short.
 func (f *File) prefetch(start, n int64) {
+	defer f.bg.Done()
 	if p := f.lookup(start); p != nil {
 		p.Release()
 		return

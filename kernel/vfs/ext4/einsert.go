@@ -123,6 +123,10 @@ func (i *inode) insertEntry(h *handle, n node, k int, e []byte) (*upEntry, error
 		if n, err = i.grow(h); err != nil {
 			return nil, err
 		}
+		defer func() {
+			r := i.root()
+			r.setIndex(0, n.first(0), r.child(0))
+		}()
 	}
 	if n.count() < n.max() {
 		if err := i.changed(h, n); err != nil {

@@ -166,6 +166,14 @@ func (i *inode) punch(off, n int64) error {
 	}
 	i.pages.HoldWriteBack()
 	defer i.pages.LetWriteBack()
+	// Pages that go would have brought the size to the medium.
+	err := i.update(func(h *handle) error {
+		i.size = max(i.size, size)
+		return h.inode(i, true)
+	})
+	if err != nil {
+		return err
+	}
 	i.pages.Invalidate(pages[0], pages[1])
 	shift := i.fs.sb.blockShift
 	from, to := uint64(pages[0]<<cache.PageShift)>>shift, uint64(1)<<32

@@ -211,6 +211,6 @@ func (fs *fileSystem) forgetPages() {
 	}
 	fs.inodes.mu.Unlock()
 	for _, i := range all {
-		i.pages.Invalidate(0, 1<<50)
+		i.pages.Close()
 	}
 }
