@@ -60,6 +60,9 @@ type Config struct {
 	Hostname string
 	Cmdline  string
 	PowerOff func(restart bool)
+	// Reclaim is asked for memory that programs need and that is not free: whether it
+	// is worth trying again. It may be nil.
+	Reclaim func(bytes int) bool
 }
 
 // System is a running program with its kernel.
@@ -108,7 +111,7 @@ func Start(cfg Config) (*System, error) {
 	s.Table = table
 	s.Kernel, err = task.New(task.Config{
 		Machine: cfg.Machine, NewCPU: cfg.NewCPU, Dispatch: table.Dispatch, Console: cfg.Log, CPUs: len(cfg.CPUs),
-		Memory:      mm.Options{Refs: s.refs, Total: cfg.Memory, Random: random},
+		Memory:      mm.Options{Refs: s.refs, Total: cfg.Memory, Random: random, Reclaim: s.reclaim},
 		TotalMemory: cfg.Memory, PowerOff: cfg.PowerOff, Hostname: cfg.Hostname, Features: cfg.Features, MapVDSO: cfg.MapVDSO,
 	})
 	if err != nil {
@@ -158,6 +161,11 @@ func random() uint64 {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails; without it nothing is moved
 	return binary.LittleEndian.Uint64(b[:])
+}
+
+// reclaim asks those who hold memory that they can do without.
+func (s *System) reclaim(bytes uint64) bool {
+	return s.cfg.Reclaim != nil && s.cfg.Reclaim(int(min(bytes, 1<<30)))
 }
 
 // who is what the trace of system calls calls a thread.

@@ -15,6 +15,3 @@ func mountDisk(s *platform.System, cfg *linux.Config, d blk.Disk, head []byte) (
 	}
 	return s.MountExt4(d, linux.Frames(cfg.Machine))
 }
-
-// joinNet joins the network.
-func joinNet(s *platform.System, cfg *linux.Config) error { return nil }

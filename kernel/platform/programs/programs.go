@@ -44,7 +44,7 @@ var log = trace.For("linux")
 func Run(s *platform.System, p Program) (int, error) {
 	cfg := linux.Config{
 		Argv: p.Argv, Env: p.Env, Cwd: p.Cwd, Hostname: p.Hostname, Cmdline: strings.Join(os.Args, " "),
-		Console: os.Stdout, Log: os.Stderr, CPUs: make([]linux.CPU, gate.CPUs()),
+		Console: os.Stdout, Log: os.Stderr, CPUs: make([]linux.CPU, gate.CPUs()), Reclaim: s.Need,
 	}
 	// What programs wrote reaches the disk at the latest when the guest ends.
 	unmount := func() {
@@ -74,26 +74,26 @@ func Run(s *platform.System, p Program) (int, error) {
 	return status, err
 }
 
-// disk finds a disk by its name, the first for "".
-func disk(s *platform.System, name string) (blk.Disk, error) {
-	for _, d := range s.Disks {
+// find finds a disk by its name, the first for "".
+func find(s *platform.System, name string) (blk.Disk, int, error) {
+	for i, d := range s.Disks {
 		if name == "" || d.Name() == name {
-			return d, nil
+			return d, i, nil
 		}
 	}
 	if name == "" {
-		return nil, errors.New("no disk: a program's files are on one (-device virtio-blk-pci)")
+		return nil, 0, errors.New("no disk: a program's files are on one (-device virtio-blk-pci)")
 	}
-	return nil, fmt.Errorf("no disk is called %s", name)
+	return nil, 0, fmt.Errorf("no disk is called %s", name)
 }
 
 // mountRoot makes the root file system of what is on a disk.
 func mountRoot(s *platform.System, cfg *linux.Config, name string) error {
-	d, err := disk(s, name)
+	d, n, err := find(s, name)
 	if err != nil {
 		return err
 	}
-	cfg.Source = "/dev/" + d.Name()
+	cfg.Source = "/dev/vd" + string(rune('a'+n))
 	head := make([]byte, 4096)
 	if _, err := d.ReadAt(head, 0); err != nil {
 		return fmt.Errorf("%s: %w", d.Name(), err)
@@ -108,11 +108,11 @@ func mountRoot(s *platform.System, cfg *linux.Config, name string) error {
 	fs := tmpfs.New(tmpfs.Options{Frames: linux.Frames(cfg.Machine), Mode: 0o755})
 	ctx := vfs.NewContext(vfs.NewTree(fs), vfs.RootCreds())
 	ctx.Dirs.SetUmask(0)
-	n, err := archive.Unpack(ctx, bufio.NewReaderSize(io.NewSectionReader(d, 0, d.Size()), 1<<20))
+	entries, err := archive.Unpack(ctx, bufio.NewReaderSize(io.NewSectionReader(d, 0, d.Size()), 1<<20))
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.Name(), err)
 	}
-	log.Infof("%s: tar archive, %d entries", d.Name(), n)
+	log.Infof("%s: tar archive, %d entries", d.Name(), entries)
 	cfg.Root = fs
 	return nil
 }
