@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"osv/kernel/platform"
+	"osv/kernel/platform/cloud"
 	"osv/kernel/platform/manage"
 	"osv/kernel/rest"
 	"osv/kernel/rest/apps"
@@ -64,6 +65,12 @@ func guest(sys *platform.System) int {
 		fmt.Fprintf(os.Stderr, "osv: %v\n", err)
 		return exitFail
 	}
+	owner, err := cloud.Start(sys, m)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "osv: %v\n", err)
+		return exitUsage
+	}
+	defer owner.Close()
 	if m.REST != nil {
 		go announce(sys, m.Options)
 	}

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -60,6 +61,10 @@ type Source interface {
 type Options struct {
 	Disks  []Disk       // looked through for a NoCloud disk; nil: none
 	Client *http.Client // nil: no network
+	// Clouds are the metadata servers that are asked, "GCE" and "EC2"; nil: both. Who
+	// can answer at their address can put keys on this guest, so that they are to be
+	// asked only where the machine is known to be of that cloud.
+	Clouds []string
 	// Base is the address of metadata servers, DefaultBase if empty.
 	Base string
 	// Probe bounds the time until some source has shown that it is there, Fetch that
@@ -93,7 +98,11 @@ func Search(ctx context.Context, o Options) (*Data, error) {
 		if base == "" {
 			base = DefaultBase
 		}
-		sources = append(sources, &GCE{Client: o.Client, Base: base}, &EC2{Client: o.Client, Base: base})
+		for _, s := range []Source{&GCE{Client: o.Client, Base: base}, &EC2{Client: o.Client, Base: base}} {
+			if o.Clouds == nil || slices.Contains(o.Clouds, s.Name()) {
+				sources = append(sources, s)
+			}
+		}
 	}
 	return search(ctx, sources, orDefault(o.Probe, ProbeTime), orDefault(o.Fetch, FetchTime))
 }

@@ -166,6 +166,16 @@ func TestSilentServer(t *testing.T) {
 	if _, err := Search(ctx, Options{Client: s.Client(), Base: s.URL}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+	asked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/latest") {
+			t.Errorf("%s is asked", r.URL)
+		}
+		http.NotFound(w, r)
+	}))
+	defer asked.Close()
+	if _, err := Search(t.Context(), Options{Client: asked.Client(), Base: asked.URL, Clouds: []string{"GCE"}}); !errors.Is(err, ErrNone) {
+		t.Error(err)
+	}
 	if _, err := Search(t.Context(), Options{}); !errors.Is(err, ErrNone) {
 		t.Errorf("nothing to search: %v", err)
 	}
