@@ -26,6 +26,7 @@ type Open struct {
 	pos   int64
 
 	opened *vfs.Opened // of what a path led to; nil of pipes, sockets and their kin
+	where  vfs.Path    // of memory files
 
 	epolls  atomic.Bool // has been watched by one
 	watchMu sync.Mutex
@@ -80,7 +81,7 @@ func (o *Open) File() vfs.File { return o.file }
 // Where is where it was opened, the zero Path of what was not opened by a path.
 func (o *Open) Where() vfs.Path {
 	if o.opened == nil {
-		return vfs.Path{}
+		return o.where
 	}
 	return o.opened.Path
 }
@@ -186,4 +187,12 @@ func (o *Open) Release() error {
 		return o.opened.Close()
 	}
 	return o.file.Close()
+}
+
+// NewOpenPlace describes a file that has a place without having been opened by a path:
+// a memory file in the tree's anonymous mount.
+func NewOpenPlace(f vfs.File, flags int, at vfs.Path) *Open {
+	o := NewOpen(f, flags)
+	o.where = at
+	return o
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"osv/kernel/vfs"
 	"osv/kernel/vfs/poll"
@@ -42,6 +43,8 @@ type pipe struct {
 	writers int
 	spares  []*page
 	node    vfs.Node // of a FIFO
+	ino     uint64
+	made    time.Time
 
 	state  atomic.Uint32 // readable, writable, …: what Ready tells, set under mu
 	rd, wr poll.List
@@ -62,6 +65,7 @@ const (
 
 func newPipe() *pipe {
 	p := &pipe{slots: make([]pipeBuf, pipeSlots)}
+	p.ino, p.made = born()
 	p.settle()
 	return p
 }

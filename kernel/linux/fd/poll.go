@@ -175,3 +175,7 @@ func (p *PollSet) Wait(s Sleeper, deadline time.Time, now bool) (int, error) {
 	}
 	return 0, err
 }
+
+// Exact has the entry answer only the bits of want, without errors and hangups unless
+// they are among them: select.
+func (e *PollEntry) Exact(want uint32) { e.want = want }

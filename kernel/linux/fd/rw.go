@@ -337,3 +337,30 @@ func (o *Open) WithPos(f func(pos int64) (int64, error)) error {
 	o.pos = pos
 	return err
 }
+
+// Pos is the position.
+func (o *Open) Pos() int64 {
+	o.posMu.Lock()
+	defer o.posMu.Unlock()
+	return o.pos
+}
+
+// Stream says whether it has no position.
+func (o *Open) Stream() bool { return o.stream }
+
+// WriteNow is one attempt to write, whatever O_NONBLOCK says.
+func (o *Open) WriteNow(s Sleeper, src vfs.Src) (int, error) {
+	if !o.CanWrite() {
+		return 0, syscall.EBADF
+	}
+	if o.stream {
+		return o.writeStream(s, src, true)
+	}
+	o.posMu.Lock()
+	defer o.posMu.Unlock()
+	n, at, err := o.file.Write(src, o.pos, o.flags.Load()&syscall.O_APPEND != 0)
+	if n > 0 {
+		o.pos = at + int64(n)
+	}
+	return n, err
+}

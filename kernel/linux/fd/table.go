@@ -425,3 +425,6 @@ func (t *Table) Each(f func(n int, o *Open) bool) {
 		}
 	}
 }
+
+// Len is how many numbers there can be now without growing: all descriptors are below.
+func (t *Table) Len() int { return len(*t.slots.Load()) }
