@@ -111,14 +111,19 @@ func (s *Space) faultAnon(v *vma, addr uint64, want Prot) error {
 		return s.upgrade(r, v, page, e, want)
 	}
 	from, to, large := v.around(page, s.m)
-	n, err := s.table.MapZero(from, to-from, v.prot, large)
-	if n > 0 {
+	if !large && from < page {
+		// The page that matters comes first, should memory run out.
+		n, err := s.table.MapZero(page, to-page, v.prot, false)
 		s.resident(&s.anon, int64(n/PageSize))
+		if n != 0 {
+			n, _ = s.table.MapZero(from, page-from, v.prot, false)
+			s.resident(&s.anon, int64(n/PageSize))
+		}
+		return err
 	}
-	if n == to-from {
-		return nil
-	}
-	if err != nil && !noMemory(err) {
+	n, err := s.table.MapZero(from, to-from, v.prot, large)
+	s.resident(&s.anon, int64(n/PageSize))
+	if n == to-from || err != nil {
 		return err
 	}
 	// Less than what was asked for: is the page that matters among it?

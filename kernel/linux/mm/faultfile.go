@@ -109,7 +109,7 @@ func (s *Space) mapBacked(b *backing, gen uint64, p vfs.Page, page, off uint64, 
 	if err := s.mapPage(r, page, p, prot); err != nil {
 		return err
 	}
-	if b.cached != nil && !write {
+	if b.cached != nil && !write && v.flags&vmRandom == 0 {
 		s.mapAround(r, v, page)
 	}
 	return nil

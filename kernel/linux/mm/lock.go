@@ -39,13 +39,7 @@ func (s *Space) Mlock(addr, n uint64, flags int) error {
 		if s.locked-have+(end-addr) > s.memlock() {
 			return syscall.ENOMEM
 		}
-		return s.each(addr, end, func(v *vma, a, to uint64) error {
-			if v.flags&vmSpecial != 0 {
-				return nil
-			}
-			_, err := s.reflag(v, a, to, vmLocked, 0)
-			return err
-		})
+		return s.relock(addr, end, vmLocked, 0)
 	})
 	if err != nil || flags&mlockOnFault != 0 {
 		return err
@@ -59,6 +53,24 @@ func (s *Space) Mlock(addr, n uint64, flags int) error {
 	return syscall.ENOMEM
 }
 
+// relock changes flags up to the first hole, which is ENOMEM.
+func (s *Space) relock(addr, end uint64, set, drop vmFlag) error {
+	for a := addr; a < end; {
+		v := s.tree.at(a)
+		if v == nil {
+			return syscall.ENOMEM
+		}
+		to := min(v.end, end)
+		if v.flags&vmSpecial == 0 {
+			if _, err := s.reflag(v, a, to, set, drop); err != nil {
+				return err
+			}
+		}
+		a = to
+	}
+	return nil
+}
+
 // Munlock is munlock(2).
 func (s *Space) Munlock(addr, n uint64) error {
 	n += addr & (PageSize - 1)
@@ -70,7 +82,7 @@ func (s *Space) Munlock(addr, n uint64) error {
 	if end == addr {
 		return nil
 	}
-	return s.retry(func() error { return s.setFlags(addr, end, 0, vmLocked) })
+	return s.retry(func() error { return s.relock(addr, end, 0, vmLocked) })
 }
 
 // MlockAll is mlockall(2).

@@ -107,6 +107,12 @@ func (s *Space) advise(addr, end uint64, advice int) error {
 			s.zap.begin(v)
 			return s.zap.run(a, to)
 		})
+	case madvNormal:
+		return s.adviseFlags(addr, end, 0, vmRandom|vmSequential, nil)
+	case madvRandom:
+		return s.adviseFlags(addr, end, vmRandom, vmSequential, nil)
+	case madvSequential:
+		return s.adviseFlags(addr, end, vmSequential, vmRandom, nil)
 	case madvDontFork:
 		return s.adviseFlags(addr, end, vmDontFork, 0, nil)
 	case madvDoFork:
@@ -124,8 +130,12 @@ func (s *Space) advise(addr, end uint64, advice int) error {
 	case madvKeepOnFork:
 		return s.adviseFlags(addr, end, 0, vmWipeOnFork, nil)
 	}
+	barred := func(v *vma) bool { return false }
+	if advice == madvCold || advice == madvPageOut {
+		barred = func(v *vma) bool { return v.flags&(vmLocked|vmSpecial) != 0 }
+	}
 	// The rest are hints that change nothing that can be seen: only the range counts.
-	return s.each(addr, end, func(*vma, uint64, uint64) error { return nil })
+	return s.adviseFlags(addr, end, 0, 0, barred)
 }
 
 // adviseFlags sets and clears flags; EINVAL at the first mapping that is barred.

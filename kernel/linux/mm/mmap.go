@@ -103,9 +103,6 @@ func (s *Space) plan(r *MapRequest) (v vma, b *backing, err error) {
 	if n == 0 || n > TaskSize {
 		return v, nil, syscall.ENOMEM
 	}
-	if r.Offset+n < r.Offset || r.Offset+n > 1<<63 {
-		return v, nil, syscall.EOVERFLOW
-	}
 	if r.Flags&mapFixedNoReplace != 0 {
 		r.Flags |= mapFixed
 	}
@@ -222,6 +219,9 @@ func (s *Space) mapIn(r *MapRequest, v *vma, b *backing) error {
 		v.start = a
 	}
 	v.end = v.start + n
+	if b != nil && (v.off+n < n || v.off+n > 1<<63) {
+		return syscall.EOVERFLOW
+	}
 	if v.flags&vmLocked != 0 && s.locked+n > s.memlock() {
 		return syscall.EAGAIN
 	}

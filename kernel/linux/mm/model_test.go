@@ -288,7 +288,7 @@ func (p *modelProc) mlock() {
 		m := &p.pages[i]
 		if !m.mapped {
 			want = syscall.ENOMEM
-			continue
+			break
 		}
 		m.locked = on
 	}

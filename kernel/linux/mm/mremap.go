@@ -20,7 +20,7 @@ func (s *Space) Mremap(old, oldLen, newLen uint64, flags int, newAddr uint64) (u
 	}
 	oldLen = (oldLen + PageSize - 1) &^ (PageSize - 1)
 	newLen = (newLen + PageSize - 1) &^ (PageSize - 1)
-	if newLen == 0 || old > TaskSize || oldLen > TaskSize-old {
+	if newLen == 0 {
 		return 0, syscall.EINVAL
 	}
 	r := remap{s: s, old: old, oldLen: oldLen, newLen: newLen, flags: flags, to: newAddr}
@@ -56,6 +56,9 @@ func (r *remap) do() error {
 		r.to = r.old
 		if r.oldLen == r.newLen {
 			return nil
+		}
+		if r.oldLen > TaskSize-r.old {
+			return syscall.EINVAL
 		}
 		return s.unmap(r.old+r.newLen, r.old+r.oldLen)
 	}
@@ -117,6 +120,9 @@ func (r *remap) fixed(v *vma) error {
 		}
 	}
 	if r.oldLen > r.newLen {
+		if r.oldLen > TaskSize-r.old {
+			return syscall.EINVAL
+		}
 		if err := s.unmap(r.old+r.newLen, r.old+r.oldLen); err != nil {
 			return err
 		}

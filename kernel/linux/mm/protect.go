@@ -28,8 +28,8 @@ func (s *Space) Mprotect(addr, n uint64, prot uint32) error {
 	if n == 0 {
 		return nil
 	}
-	end, ok := span(addr, n)
-	if !ok || end <= addr {
+	end := addr + (n+PageSize-1)&^(PageSize-1)
+	if end <= addr {
 		return syscall.ENOMEM
 	}
 	prot &^= protGrowsDown | protGrowsUp

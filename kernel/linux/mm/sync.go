@@ -18,7 +18,7 @@ func (s *Space) Msync(addr, n uint64, flags int) error {
 		return syscall.EINVAL
 	}
 	end := addr + (n+PageSize-1)&^(PageSize-1)
-	if end < addr || n != 0 && end == addr {
+	if end < addr {
 		return syscall.ENOMEM
 	}
 	var err error

@@ -36,8 +36,10 @@ const (
 	vmDontFork
 	vmWipeOnFork
 	vmDontDump
-	vmHuge   // MADV_HUGEPAGE
-	vmNoHuge // MADV_NOHUGEPAGE
+	vmRandom     // MADV_RANDOM
+	vmSequential // MADV_SEQUENTIAL
+	vmHuge       // MADV_HUGEPAGE
+	vmNoHuge     // MADV_NOHUGEPAGE
 	vmSpecial
 )
 
