@@ -4,49 +4,33 @@ import (
 	"io"
 	"syscall"
 
-	"osv/kernel/vfs"
-	"osv/kernel/vfs/poll"
+	"osv/kernel/linux/abi"
+	"osv/kernel/linux/fd"
 )
 
-// console is the kernel's console as a plain file.
-type console struct {
-	vfs.Always
-	node vfs.Node
-	out  io.Writer
+// newTTY is the console as the first program's terminal.
+func (s *System) newTTY() *fd.TTY {
+	tty := fd.NewTTY(s.cfg.Console)
+	tty.Signal = func(pgrp int, sig syscall.Signal) {
+		// A group that has ended is not an error.
+		_ = s.Kernel.SignalGroup(pgrp, abi.Siginfo{Signo: int32(sig), Code: abi.SI_KERNEL})
+	}
+	if in := s.cfg.ConsoleIn; in != nil {
+		go typing(tty, in)
+	}
+	return tty
 }
 
-func (s *System) openConsole(p vfs.Path, _ int) (vfs.File, error) {
-	return &console{node: p.Node(), out: s.cfg.Console}, nil
-}
-
-func (c *console) Node() vfs.Node                   { return c.node }
-func (c *console) Read(vfs.Dst, int64) (int, error) { return 0, nil }
-func (c *console) Seekable() bool                   { return false }
-func (c *console) Sync(bool) error                  { return nil }
-func (c *console) Close() error                     { return nil }
-
-func (c *console) Write(s vfs.Src, off int64, _ bool) (int, int64, error) {
-	done := 0
-	var buf [512]byte
-	for s.Left() > 0 {
-		n, err := s.Take(buf[:min(s.Left(), len(buf))])
+// typing hands on what is typed, until the input ends.
+func typing(tty *fd.TTY, in io.Reader) {
+	b := make([]byte, 256)
+	for {
+		n, err := in.Read(b)
 		if n > 0 {
-			if _, werr := c.out.Write(buf[:n]); werr != nil {
-				return done, off, syscall.EIO
-			}
-			done += n
+			tty.Input(b[:n])
 		}
 		if err != nil {
-			if done > 0 {
-				err = nil
-			}
-			return done, off, err
-		}
-		if n == 0 {
-			break
+			return
 		}
 	}
-	return done, off, nil
 }
-
-var _ poll.Pollable = (*console)(nil)

@@ -18,6 +18,7 @@ import (
 	"osv/kernel/linux/fd"
 	"osv/kernel/linux/mm"
 	"osv/kernel/linux/sys"
+	"osv/kernel/linux/sys/file"
 	"osv/kernel/linux/task"
 	"osv/kernel/vfs"
 	"osv/kernel/vfs/devfs"
@@ -71,6 +72,7 @@ type System struct {
 	Tree   *vfs.Tree
 	Table  *sys.Table
 	First  *task.Process
+	tty    *fd.TTY
 	cfg    *Config
 	refs   *mm.Refs
 	bootID [16]byte
@@ -139,6 +141,10 @@ func Start(cfg Config) (*System, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("linux: %s: %w", cfg.Argv[0], err)
+	}
+	// The console controls the first program's session.
+	if ses := s.First.Session(); s.tty.Take(ses.ID, s.First.PGID()) {
+		ses.SetTTY(s.tty)
 	}
 	return s, nil
 }
@@ -223,8 +229,11 @@ func searchPath(env []string) (dirs []string) {
 // root can be written to.
 func (s *System) mount(ctx *vfs.Context) error {
 	frames := frames{s.cfg.Machine}
+	s.tty = s.newTTY()
+	s.Tree.SetOpener(vfs.TypePipe, 0, fd.OpenFIFO)
+	file.SetMemfdFS(tmpfs.New(tmpfs.Options{Frames: frames}))
 	dev, err := devfs.New(s.Tree, devfs.Options{
-		Frames: frames, Console: s.openConsole, TTY: s.openConsole,
+		Frames: frames, Console: s.tty.Opener(), TTY: s.tty.Opener(),
 		KMsg: func(line []byte) { fmt.Fprintf(s.cfg.Log, "kmsg: %s\n", line) },
 	})
 	if err != nil {
@@ -234,6 +243,9 @@ func (s *System) mount(ctx *vfs.Context) error {
 		Tasks: tasks{s}, System: machine{s}, Net: s.cfg.Net, Tree: s.Tree,
 		Filesystems: []string{"nodev\tproc", "nodev\tsysfs", "nodev\ttmpfs", "nodev\tdevtmpfs", "\text4"},
 	})
+	for name, fs := range map[string]vfs.FileSystem{"proc": proc, "devtmpfs": dev} {
+		file.RegisterFileSystem(name, func(*task.Task, string, string) (vfs.FileSystem, error) { return fs, nil })
+	}
 	for _, m := range []struct {
 		at, source string
 		fs         vfs.FileSystem

@@ -69,10 +69,14 @@ func (t *Task) end() {
 	if t != p.leader {
 		k.forget(t)
 	}
+	session, group := p.session, p.pgid
 	if last {
 		k.endProcess(p)
 	}
 	k.mu.Unlock()
+	if last && session.ID == p.pid {
+		k.endSession(session, group)
+	}
 	t.ctx.Close()
 	t.cpu.Free()
 	k.live.Add(-1)
@@ -203,15 +207,9 @@ func (p *Process) parentDied() {
 	}
 }
 
-// hangUp is what the end of a session's leader, or of the last who could continue a
-// stopped group, does to those that are left (POSIX, _exit). The caller holds mu.
+// hangUp is what the end of the last who could continue a stopped group does to it
+// (POSIX, _exit). The caller holds mu.
 func (k *Kernel) hangUp(p *Process) {
-	if p.session.ID == p.pid {
-		if p.session.SetTTY(nil) != nil {
-			k.signalGroup(p.pgid, abi.Siginfo{Signo: int32(syscall.SIGHUP), Code: abi.SI_KERNEL}, p)
-			k.signalGroup(p.pgid, abi.Siginfo{Signo: int32(sigcont), Code: abi.SI_KERNEL}, p)
-		}
-	}
 	if !k.groupOrphaned(p.pgid, p) {
 		return
 	}
@@ -222,6 +220,18 @@ func (k *Kernel) hangUp(p *Process) {
 			return
 		}
 	}
+}
+
+// endSession hangs up the terminal of a session whose leader has ended.
+func (k *Kernel) endSession(s *Session, group int) {
+	tty := s.SetTTY(nil)
+	if tty == nil {
+		return
+	}
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, sigcont} {
+		_ = k.SignalGroup(group, abi.Siginfo{Signo: int32(sig), Code: abi.SI_KERNEL}) // there may be nobody
+	}
+	tty.Leave(s.ID)
 }
 
 func (p *Process) isStopped() bool {

@@ -85,25 +85,29 @@ type Image struct {
 	Auxv                               []byte
 }
 
-// Session is a session of process groups. A terminal is its controlling one where TTY
-// is set; what it is the terminal's package knows.
+// Session is a session of process groups.
 type Session struct {
 	ID int
 
-	mu         sync.Mutex
-	tty        any
-	foreground int
+	mu  sync.Mutex
+	tty Terminal
+}
+
+// Terminal is a session's controlling terminal, kernel/linux/fd's TTY.
+type Terminal interface {
+	// Leave ends that it is the session's.
+	Leave(session int)
 }
 
 // TTY is the controlling terminal, nil where there is none.
-func (s *Session) TTY() any {
+func (s *Session) TTY() Terminal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.tty
 }
 
 // SetTTY makes tty the controlling terminal and returns the one before.
-func (s *Session) SetTTY(tty any) any {
+func (s *Session) SetTTY(tty Terminal) Terminal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.tty
