@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"osv/kernel/ktest/fakecloud"
 	"osv/kernel/rest/cloudinit/media"
 )
 
@@ -20,58 +21,12 @@ const (
 	keyTwo = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGx7rGpkz1fHkWn8o5cZ0K0aU3nVZ9rX1JxC2v7mXg1q two@example"
 )
 
-// ec2 imitates the Instance Metadata Service; with v2 it wants a token.
 func ec2(v2 bool, tokens *atomic.Int32) http.Handler {
-	m := http.NewServeMux()
-	m.HandleFunc("PUT /latest/api/token", func(w http.ResponseWriter, r *http.Request) {
-		if !v2 || r.Header.Get("X-aws-ec2-metadata-token-ttl-seconds") == "" {
-			http.Error(w, "no", http.StatusBadRequest)
-			return
-		}
-		tokens.Add(1)
-		fmt.Fprint(w, "secret==")
-	})
-	item := func(path, text string) {
-		if strings.HasSuffix(path, "/") {
-			path += "{$}"
-		}
-		m.HandleFunc("GET /latest/"+path, func(w http.ResponseWriter, r *http.Request) {
-			if v2 && r.Header.Get("X-aws-ec2-metadata-token") != "secret==" {
-				http.Error(w, "unauthorized", http.StatusUnauthorized)
-				return
-			}
-			fmt.Fprint(w, text)
-		})
-	}
-	item("meta-data/", "ami-id\ninstance-id\nlocal-hostname\npublic-keys/")
-	item("meta-data/instance-id", "i-0123\n")
-	item("meta-data/local-hostname", "ip-10-0-0-1.ec2.internal")
-	item("meta-data/public-keys/", "0=mine\nnonsense\n1=other")
-	item("meta-data/public-keys/0/openssh-key", keyOne+"\n")
-	item("meta-data/public-keys/1/openssh-key", keyTwo)
-	item("user-data", "#cloud-config\nhostname: web\n")
-	return m
+	return fakecloud.EC2(fakecloud.Instance{ID: "i-0123", Hostname: "ip-10-0-0-1.ec2.internal", Keys: []string{keyOne, keyTwo}, UserData: "#cloud-config\nhostname: web\n"}, v2, tokens)
 }
 
 func gce(flavor bool) http.Handler {
-	m := http.NewServeMux()
-	item := func(path, text string) {
-		m.HandleFunc("GET /computeMetadata/v1/"+path, func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("Metadata-Flavor") != "Google" {
-				http.Error(w, "missing flavor", http.StatusForbidden)
-				return
-			}
-			if flavor {
-				w.Header().Set("Metadata-Flavor", "Google")
-			}
-			fmt.Fprint(w, text)
-		})
-	}
-	item("instance/id", "4711")
-	item("instance/hostname", "mem.c.project.internal")
-	item("instance/attributes/{$}", `{"ssh-keys":"ann:`+keyOne+`\n","user-data":"files:\n  /etc/motd: hi\n","number":3}`)
-	item("project/attributes/ssh-keys", "bob:"+keyTwo)
-	return m
+	return fakecloud.GCE(fakecloud.Instance{ID: "4711", Hostname: "mem.c.project.internal", Keys: []string{keyOne, keyTwo}, UserData: "files:\n  /etc/motd: hi\n"}, flavor)
 }
 
 func searchAt(t *testing.T, h http.Handler, disks ...Disk) (*Data, error) {
