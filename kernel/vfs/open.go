@@ -432,11 +432,12 @@ func WriteFile(c *Context, path string, p []byte, mode uint32) error {
 	if err != nil {
 		return err
 	}
-	src := Bytes{B: p}
-	for off := int64(0); src.Left() > 0 && err == nil; {
+	for done := 0; done < len(p) && err == nil; {
 		var n int
-		n, _, err = o.File.Write(&src, off, false)
-		off += int64(n)
+		if n, _, err = o.File.Write(&Bytes{B: p[done:]}, int64(done), false); err == nil && n == 0 {
+			err = syscall.EIO
+		}
+		done += n
 	}
 	if e := o.Close(); err == nil {
 		err = e

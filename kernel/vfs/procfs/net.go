@@ -97,11 +97,14 @@ func (f *FS) netInet6() []byte {
 func (f *FS) netSockets(proto string) []byte {
 	var o text
 	six := strings.HasSuffix(proto, "6")
-	width := 8
+	width, tail := 8, ""
+	if proto != "tcp6" {
+		tail = " ref pointer drops"
+	}
 	switch {
 	case six:
 		width = 32
-		o.f("  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n")
+		o.f("  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode%s\n", tail)
 	case proto == "tcp":
 		o.f("%-149s\n", "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode")
 	default:

@@ -19,11 +19,17 @@ const (
 	inoFile0 // and on, by place in the table
 )
 
-// ino is distinct for all numbers that there may be: 22 bits of PID, 22 of TID, and
-// the rest for the file and descriptor; the top bit keeps off those of pseudo.
+// ino mixes the numbers into 47 bits, with a bit above them that keeps off those of
+// pseudo. Two files having the same is as unlikely as 2^-47 per pair.
 func ino(pid, tid, file, fd int) uint64 {
-	h := uint64(pid)*0x9e3779b97f4a7c15 ^ uint64(tid)*0xc2b2ae3d27d4eb4f ^ uint64(file)<<40 ^ uint64(fd)
-	return h>>16&(1<<47-1) ^ uint64(file)<<24 ^ uint64(fd) | 1<<47
+	h := uint64(pid)
+	for _, n := range [...]int{tid, file, fd} {
+		h = (h ^ h>>29) * 0xbf58476d1ce4e5b9
+		h = (h ^ h>>32) * 0x94d049bb133111eb
+		h += uint64(n)
+	}
+	h = (h ^ h>>29) * 0xbf58476d1ce4e5b9
+	return (h^h>>32)&(1<<47-1) | 1<<47
 }
 
 // taskDir is /proc/PID or /proc/PID/task/TID.
@@ -182,7 +188,16 @@ func (d *taskDir) ReadDir(off int64, f func(e vfs.DirEntry, next int64) bool) er
 		case e.link != nil:
 			typ = vfs.TypeLink
 		}
-		if !f(vfs.DirEntry{Name: e.name, Ino: ino(d.pid, d.tid, inoFile0+int(i), b2i(!d.group)), Type: typ}, i+1) {
+		id := ino(d.pid, d.tid, inoFile0+int(i), b2i(!d.group))
+		switch e.name {
+		case "task":
+			id = ino(d.pid, d.tid, inoTask, 0)
+		case "fd", "fdinfo":
+			id = ino(d.pid, d.tid, inoFD+b2i(e.name == "fdinfo"), b2i(!d.group))
+		case "net":
+			id = d.f.net.Ino
+		}
+		if !f(vfs.DirEntry{Name: e.name, Ino: id, Type: typ}, i+1) {
 			return nil
 		}
 	}
