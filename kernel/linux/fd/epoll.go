@@ -115,7 +115,7 @@ func (i *item) notify(e poll.Events) bool {
 		return false
 	}
 	ep.mu.Lock()
-	if i.dead || expand(e)&i.events&^epollPrivate == 0 {
+	if i.dead || i.key.open.expand(e)&i.events&^epollPrivate == 0 {
 		ep.mu.Unlock()
 		return false
 	}
@@ -278,7 +278,7 @@ func (ep *Epoll) collect(out []Event) int {
 		ep.dequeue(i)
 		events := i.events
 		ep.mu.Unlock()
-		is := expand(i.key.open.Ready()) & events &^ epollPrivate
+		is := i.key.open.expand(i.key.open.Ready()) & events &^ epollPrivate
 		ep.mu.Lock()
 		if is == 0 || i.dead {
 			continue
@@ -318,7 +318,7 @@ func (ep *Epoll) Ready() poll.Events {
 		ep.dequeue(i) // first: an event that comes while it is asked is kept
 		interest := i.events &^ epollPrivate
 		ep.mu.Unlock()
-		is := expand(i.key.open.Ready()) & interest
+		is := i.key.open.expand(i.key.open.Ready()) & interest
 		ep.mu.Lock()
 		if is != 0 && !i.queued {
 			ep.enqueueFirst(i)

@@ -99,10 +99,10 @@ func (ep *Epoll) insert(key itemKey, events uint32, data uint64) {
 
 // recheck queues an item that is ready already. Caller must hold ctl.
 func (ep *Epoll) recheck(i *item) {
-	is := expand(i.key.open.Ready())
+	is := i.key.open.expand(i.key.open.Ready())
 	ep.mu.Lock()
-	hit := is&i.events&^epollPrivate != 0 && !i.dead
-	if hit && !i.queued {
+	hit := is&i.events&^epollPrivate != 0 && !i.dead && !i.queued
+	if hit {
 		ep.enqueue(i)
 		ep.wakeOne()
 	}

@@ -22,6 +22,8 @@ type Open struct {
 	flags  atomic.Uint32 // as F_GETFL tells them: access mode and status
 	stream bool          // without a position
 
+	counter bool // has no normal data, poll.go
+
 	posMu sync.Mutex // held while a call uses the position and moves it
 	pos   int64
 
@@ -59,6 +61,10 @@ func NewOpen(f vfs.File, flags int) *Open {
 	o := &Open{file: f}
 	o.refs.Store(1)
 	o.stream = !f.Seekable()
+	switch f.(type) {
+	case *eventFD, *TimerFD, *SignalFD:
+		o.counter = true
+	}
 	const transient = syscall.O_CREAT | syscall.O_EXCL | syscall.O_NOCTTY | syscall.O_TRUNC | syscall.O_CLOEXEC
 	flags &^= transient
 	if flags&oPath != 0 {

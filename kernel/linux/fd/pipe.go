@@ -238,9 +238,10 @@ func (p *pipe) write(s vfs.Src, packets bool) (int, error) {
 	room := !p.full()
 	p.settle()
 	p.mu.Unlock()
+	// Every write is an edge, as programs with EPOLLET expect; on Linux even one that
+	// finds no room.
+	p.rd.Notify(poll.In)
 	if total > 0 {
-		// Every write is an edge, as programs with EPOLLET expect.
-		p.rd.Notify(poll.In)
 		if room && s.Left() == 0 {
 			p.tellWriters(poll.Out | passOn)
 		}
@@ -271,18 +272,14 @@ func (p *pipe) resize(n int) (int, error) {
 		p.mu.Unlock()
 		return 0, syscall.EBUSY
 	}
-	wasFull := p.full()
 	s := make([]pipeBuf, slots)
 	for i := range used {
 		s[i] = *p.at(p.tail + uint(i))
 	}
 	p.slots, p.tail, p.head = s, 0, uint(used)
 	p.settle()
-	room := wasFull && !p.full()
 	p.mu.Unlock()
-	if room {
-		p.tellWriters(poll.Out)
-	}
+	p.tellWriters(poll.Any) // without asking whether there is more room, as Linux does
 	return slots * pipePage, nil
 }
 

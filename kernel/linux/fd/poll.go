@@ -22,14 +22,17 @@ const (
 )
 
 // expand adds the bits that go with what a source reports: normal data with In, room
-// for it with Out.
-func expand(e poll.Events) uint32 {
+// for it with Out. Counters (eventfd and its kin) have no normal data.
+func (o *Open) expand(e poll.Events) uint32 {
 	b := uint32(e) &^ uint32(passOn)
+	if o.counter {
+		return b
+	}
 	if e&poll.In != 0 {
 		b |= pollRdNorm
 	}
 	if e&poll.Out != 0 {
-		b |= pollWrNorm | pollWrBand
+		b |= pollWrNorm
 	}
 	return b
 }
@@ -146,7 +149,7 @@ func (p *PollSet) look(watch bool) int {
 			e.open.Watch(&e.w)
 			p.watched = i + 1
 		}
-		if e.Got = expand(e.open.Ready()) & e.want; e.Got != 0 {
+		if e.Got = e.open.expand(e.open.Ready()) & e.want; e.Got != 0 {
 			ready++
 		}
 	}

@@ -57,8 +57,9 @@ type List struct {
 	head, tail *Waiter
 }
 
-// Add puts w at the end, or does nothing where it is on l already. It panics for a
-// waiter that is on another list.
+// Add puts w in front, or where it is exclusive at the end, as Linux's wait queues do:
+// those that are always told are told first, the latest before the others. It does
+// nothing where w is on l already, and panics for a waiter that is on another list.
 func (l *List) Add(w *Waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,6 +68,16 @@ func (l *List) Add(w *Waiter) {
 	}
 	if w.list != nil {
 		panic("poll: waiter is on another list")
+	}
+	if !w.Exclusive {
+		w.list, w.prev, w.next = l, nil, l.head
+		if l.head != nil {
+			l.head.prev = w
+		} else {
+			l.tail = w
+		}
+		l.head = w
+		return
 	}
 	w.list, w.prev, w.next = l, l.tail, nil
 	if l.tail != nil {
