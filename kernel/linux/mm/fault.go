@@ -96,9 +96,7 @@ func (s *Space) fault(addr uint64, want Prot) error {
 
 // outOfMemory tells that the program was promised more than there is.
 func (s *Space) outOfMemory() error {
-	if s.opt.OOM != nil {
-		s.opt.OOM()
-	}
+	(*s.oom.Load())()
 	return ErrOOM
 }
 

@@ -40,7 +40,8 @@ type Options struct {
 	Reclaim func(bytes uint64) bool
 	// OOM is called when a page that the program was promised cannot be had, with the
 	// space's lock held for reading: it may only take note, and see to it that the
-	// program dies. Nil does nothing; Fault returns ErrOOM as well.
+	// program dies. Nil does nothing; Fault returns ErrOOM as well. A child of fork wants
+	// its own: SetOOM.
 	OOM    func()
 	Limits Limits
 }
@@ -70,6 +71,7 @@ type Space struct {
 	table Table
 	refs  *Refs
 	opt   Options
+	oom   atomic.Pointer[func()]
 
 	users   atomic.Int32
 	ipcLock atomic.Bool
@@ -144,6 +146,7 @@ func New(m Machine, opt Options) (*Space, error) {
 	}
 	s := &Space{m: m, table: t, refs: opt.Refs, opt: opt}
 	s.users.Store(1)
+	s.SetOOM(opt.OOM)
 	s.zap.init(s)
 	s.SetLimits(opt.Limits)
 	s.layout.choose(opt.Limits.Stack, opt.Random)
@@ -152,6 +155,15 @@ func New(m Machine, opt Options) (*Space, error) {
 
 // SetLimits says what may be had from now on.
 func (s *Space) SetLimits(l Limits) { s.limits.Store(&l) }
+
+// SetOOM replaces Options.OOM, which a child of fork has from its parent: whose program
+// dies is another.
+func (s *Space) SetOOM(f func()) {
+	if f == nil {
+		f = func() {}
+	}
+	s.oom.Store(&f)
+}
 
 // SetIPCLock says whether the program may lock memory beyond its limit (CAP_IPC_LOCK).
 func (s *Space) SetIPCLock(may bool) { s.ipcLock.Store(may) }

@@ -139,6 +139,7 @@ func (c *Task) inherit(t *Task, a *CloneArgs) error {
 		if c.mem, err = t.mem.Fork(); err != nil {
 			return syscall.ENOMEM
 		}
+		c.mem.SetOOM(c.p.outOfMemory)
 	}
 	if !thread {
 		c.p.mem.Store(c.mem)

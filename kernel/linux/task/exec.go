@@ -184,9 +184,13 @@ func (t *Task) newSpace() (*mm.Space, error) {
 	t.p.mu.Lock()
 	opt.Limits = memLimits(&t.p.limits)
 	t.p.mu.Unlock()
-	p := t.p
-	opt.OOM = func() { _ = p.Send(abi.Siginfo{Signo: int32(sigkill), Code: abi.SI_KERNEL}) }
+	opt.OOM = t.p.outOfMemory
 	return mm.New(t.k.cfg.Machine, opt)
+}
+
+// outOfMemory kills the program: the memory that it was promised is not there.
+func (p *Process) outOfMemory() {
+	_ = p.Send(abi.Siginfo{Signo: int32(sigkill), Code: abi.SI_KERNEL})
 }
 
 // build maps program, interpreter, vDSO and stack.
