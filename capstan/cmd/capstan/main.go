@@ -46,6 +46,10 @@ type cli struct {
 	Run       runCmd       `cmd:"" help:"Run an image."`
 	Images    imagesCmd    `cmd:"" aliases:"i" help:"List the images in the store."`
 	Instances instancesCmd `cmd:"" aliases:"I" help:"List the instances."`
+	Exec      execCmd      `cmd:"" help:"Start a program in a guest, by its API."`
+	Logs      logsCmd      `cmd:"" help:"Print what a guest has logged."`
+	Ps        psCmd        `cmd:"" help:"List the threads of a guest."`
+	Top       topCmd       `cmd:"" help:"Show processors, memory, net channels and threads of a guest."`
 	Stop      stopCmd      `cmd:"" help:"Stop instances."`
 	Delete    deleteCmd    `cmd:"" help:"Delete stopped instances with their disks."`
 	Pull      pullCmd      `cmd:"" help:"Fetch images from the repository, checked before use."`
