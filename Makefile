@@ -56,6 +56,10 @@ cover: go ## statement coverage of the kernel above metal, and of the harness
 	@go test -short -coverprofile=build/harness.cov -coverpkg=./harness/... ./harness/... > build/cover.log || { cat build/cover.log; exit 1; }; go tool cover -func=build/harness.cov | tail -1 | sed 's/^/harness: /'
 	@go test -short -coverprofile=build/capstan.cov -coverpkg=$$(go list ./capstan/... | grep -v /internal/ | paste -sd,) ./capstan/... > build/cover.log || { cat build/cover.log; exit 1; }; go tool cover -func=build/capstan.cov | tail -1 | sed 's/^/capstan: /'
 
+.PHONY: syscalls
+syscalls: go ## print the table of system calls: full, partial, none, and why
+	@go run ./kernel/linux/cmd/syscalls
+
 .PHONY: check
 check: go ## gofmt, vet, layers, and "no heap below the runtime"
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "gofmt: $$bad"; exit 1; }

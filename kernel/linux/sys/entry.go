@@ -38,3 +38,14 @@ type Entry struct {
 	// as it returns; further letters are sets of flags: flagSets in traceflags.go.
 	Sig string
 }
+
+// String is the level's name.
+func (l Level) String() string {
+	switch l {
+	case Full:
+		return "full"
+	case Partial:
+		return "partial"
+	}
+	return "none"
+}
