@@ -228,7 +228,7 @@ func searchPath(env []string) (dirs []string) {
 // mount mounts what is not on a disk. Directories that are missing are made where the
 // root can be written to.
 func (s *System) mount(ctx *vfs.Context) error {
-	frames := frames{s.cfg.Machine}
+	frames := Frames(s.cfg.Machine)
 	s.tty = s.newTTY()
 	s.Tree.SetOpener(vfs.TypePipe, 0, fd.OpenFIFO)
 	file.SetMemfdFS(tmpfs.New(tmpfs.Options{Frames: frames}))

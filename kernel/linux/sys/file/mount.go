@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 
+	"osv/kernel/linux/mm"
 	"osv/kernel/linux/sys"
 	"osv/kernel/linux/task"
 	"osv/kernel/vfs"
@@ -30,7 +31,7 @@ func RegisterFileSystem(typ string, f Maker) {
 
 // newTmpfs makes a tmpfs with the options size, nr_inodes, mode, uid and gid.
 func newTmpfs(t *task.Task, _, data string) (vfs.FileSystem, error) {
-	opt := tmpfs.Options{UID: t.Creds().FSUID, GID: t.Creds().FSGID}
+	opt := tmpfs.Options{UID: t.Creds().FSUID, GID: t.Creds().FSGID, Frames: mm.Frames{M: t.Kernel().Machine()}}
 	for _, o := range strings.Split(data, ",") {
 		name, value, _ := strings.Cut(o, "=")
 		var n int64

@@ -103,6 +103,14 @@ func describe(t *task.Task, r *mm.MapRequest, o *fd.Open) error {
 		}
 		r.Max &^= mm.ProtExec
 	}
+	if m, ok := r.File.(sealed); ok && shared && r.Max&mm.ProtWrite != 0 {
+		if err := m.MayMap(true); err != nil {
+			if r.Prot&mm.ProtWrite != 0 {
+				return err
+			}
+			r.Max &^= mm.ProtWrite
+		}
+	}
 	r.Ref = func() { o.Retain() }
 	r.Unref = func() { o.Release() }
 	if where.M != nil {
@@ -111,6 +119,9 @@ func describe(t *task.Task, r *mm.MapRequest, o *fd.Open) error {
 	}
 	return nil
 }
+
+// sealed is a file that may forbid shared mappings that can be written to (memfd).
+type sealed interface{ MayMap(writable bool) error }
 
 // allowLocking tells the space whether the caller may lock beyond the limit.
 func allowLocking(t *task.Task) { t.Mem().SetIPCLock(t.Creds().Has(capIPCLock)) }

@@ -26,17 +26,6 @@ const (
 	anon = syscall.MAP_PRIVATE | syscall.MAP_ANON
 )
 
-type frames struct{ m mm.Machine }
-
-func (f frames) Alloc(zero bool) (uint64, []byte, error) {
-	var one [1]mm.Frame
-	if err := f.m.Alloc(one[:], 0, zero); err != nil {
-		return 0, nil, err
-	}
-	return uint64(one[0]), f.m.Bytes(one[0], 0), nil
-}
-func (f frames) Free(frame uint64, _ []byte) { f.m.Free([]mm.Frame{mm.Frame(frame)}, 0) }
-
 type console struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -62,7 +51,8 @@ func run(t *testing.T, creds *vfs.Creds, f func(p prog)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree := vfs.NewTree(tmpfs.New(tmpfs.Options{Frames: frames{w.Machine}, Mode: 0o777}))
+	tree := vfs.NewTree(tmpfs.New(tmpfs.Options{Frames: mm.Frames{M: w.Machine}, Mode: 0o777}))
+	file.SetMemfdFS(tmpfs.New(tmpfs.Options{Frames: mm.Frames{M: w.Machine}}))
 	root := vfs.NewContext(tree, vfs.RootCreds())
 	err = vfs.WriteFile(root, "/init", w.ELF(func(p *ring3.Prog) {
 		f(prog{p, t})
@@ -162,6 +152,26 @@ func TestMmapOfFiles(t *testing.T) {
 		p.fails(syscall.EFAULT, syscall.SYS_MINCORE, shared, 4*page, 8)
 		p.fails(syscall.EINVAL, syscall.SYS_MINCORE, shared+1, 4*page, vec)
 		p.fails(syscall.ENOMEM, syscall.SYS_MINCORE, shared, 1<<48, vec)
+	})
+}
+
+func TestMmapOfSealedMemory(t *testing.T) {
+	run(t, vfs.RootCreds(), func(p prog) {
+		a := p.mmap(page, rw, anon)
+		p.String(a, "m")
+		f := p.ok(319, a, 2) // memfd_create, MFD_ALLOW_SEALING
+		p.ok(syscall.SYS_FTRUNCATE, f, page)
+		early := p.ok(syscall.SYS_MMAP, 0, page, rw, syscall.MAP_SHARED, f, 0)
+		p.Put64(early, 7)
+		p.ok(syscall.SYS_FCNTL, f, 1033, 16) // F_ADD_SEALS, F_SEAL_FUTURE_WRITE
+		p.fails(syscall.EPERM, syscall.SYS_MMAP, 0, page, rw, syscall.MAP_SHARED, f, 0)
+		late := p.ok(syscall.SYS_MMAP, 0, page, 1, syscall.MAP_SHARED, f, 0)
+		p.fails(syscall.EACCES, syscall.SYS_MPROTECT, late, page, rw)
+		if p.Get64(late) != 7 {
+			t.Error("contents")
+		}
+		p.Put64(early, 8)
+		p.ok(syscall.SYS_MMAP, 0, page, rw, syscall.MAP_PRIVATE, f, 0)
 	})
 }
 
