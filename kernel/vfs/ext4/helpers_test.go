@@ -33,8 +33,9 @@ type disk struct {
 
 // access is one write, or a flush, which has no data.
 type access struct {
-	off  int64
-	data []byte
+	off   int64
+	data  []byte
+	first bool // it begins a write
 }
 
 func (d *disk) Size() int64    { return int64(len(d.b)) }
@@ -89,7 +90,11 @@ func (d *disk) WriteAt(p []byte, off int64) (int, error) {
 	}
 	dma(d.b[off:], p)
 	if d.record {
-		d.log = append(d.log, access{off, bytes.Clone(d.b[off : off+int64(len(p))])})
+		// Only small pieces are written or not written as a whole.
+		for k := 0; k < len(p); k += 1024 {
+			n := min(1024, len(p)-k)
+			d.log = append(d.log, access{off + int64(k), bytes.Clone(p[k : k+n]), k == 0})
+		}
 	}
 	return len(p), nil
 }
@@ -101,7 +106,7 @@ func (d *disk) Flush() error {
 		return err
 	}
 	if d.record {
-		d.log = append(d.log, access{})
+		d.log = append(d.log, access{first: true})
 	}
 	return nil
 }

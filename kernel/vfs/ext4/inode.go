@@ -126,13 +126,16 @@ func (fs *fileSystem) inodeAt(ino uint32) (block uint64, off int) {
 
 // inode returns an inode that is in use. from names the directory in messages.
 func (fs *fileSystem) inode(ino uint32, from uint32) (*inode, error) {
-	if ino == 0 || ino > fs.sb.inodes || ino < fs.sb.firstIno && ino != inoRoot && ino != inoJournal {
+	if ino < fs.sb.firstIno && ino != inoRoot && ino != inoJournal {
 		return nil, fs.corrupt(from, 0, "refers to inode %d of %d", ino, fs.sb.inodes)
 	}
 	return fs.anyInode(ino, from)
 }
 
 func (fs *fileSystem) anyInode(ino, from uint32) (*inode, error) {
+	if ino == 0 || ino > fs.sb.inodes {
+		return nil, fs.corrupt(from, 0, "refers to inode %d of %d", ino, fs.sb.inodes)
+	}
 	if i := fs.inodes.find(ino); i != nil {
 		return i, nil
 	}

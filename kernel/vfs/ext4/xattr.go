@@ -102,7 +102,7 @@ func (i *inode) entries(area []byte, first, base int, block uint64) ([]xentry, e
 	var list []xentry
 	for off := first; ; {
 		e, next, ok, sound := entryAt(area, off, base)
-		if !sound {
+		if !sound || e.inum != 0 && i.fs.sb.incompat&incompatEAInode == 0 {
 			return nil, i.fs.corrupt(i.ino, block, "broken extended attribute at byte %d", off)
 		}
 		if !ok {
