@@ -1,6 +1,8 @@
 package fd
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -65,7 +67,7 @@ var lockTable = struct {
 
 // fileLocks are one inode's.
 type fileLocks struct {
-	ranges []Lock // POSIX and OFD, by owner and start
+	ranges []Lock // POSIX and OFD: the owners as they came, each one's by start
 	flocks []Lock // whole-file
 	freed  poll.List
 	users  int // waiting threads
@@ -89,50 +91,59 @@ func (f *fileLocks) tidy(k inode) {
 }
 
 // blocker is a lock in the way of l, nil if there is none. Of several it is the first
-// in the file. Caller must hold lockTable.mu.
+// in Linux's order: the owners as they came, each one's locks by their start. Caller
+// must hold lockTable.mu.
 func (f *fileLocks) blocker(l *Lock) *Lock {
-	var first *Lock
 	for i := range f.ranges {
-		if m := &f.ranges[i]; l.conflicts(m) && (first == nil || m.Start < first.Start) {
-			first = m
+		if m := &f.ranges[i]; l.conflicts(m) {
+			return m
 		}
 	}
-	return first
+	return nil
 }
 
 // set puts l in place of what its owner has in its range; it says whether a lock went
 // or became weaker. Caller must hold lockTable.mu.
 func (f *fileLocks) set(l Lock) bool {
 	freed := false
-	out := make([]Lock, 0, len(f.ranges)+2)
+	var mine, others []Lock
+	at := -1 // where the owner's locks are among the others
 	for _, m := range f.ranges {
-		switch {
-		case m.owner != l.owner:
-			out = append(out, m)
+		if m.owner != l.owner {
+			others = append(others, m)
 			continue
-		case m.Type == l.Type && l.Type != syscall.F_UNLCK && touches(&m, &l):
+		}
+		if at < 0 {
+			at = len(others)
+		}
+		if m.Type == l.Type && l.Type != syscall.F_UNLCK && touches(&m, &l) {
 			l.Start, l.End = min(l.Start, m.Start), max(l.End, m.End)
 			continue
-		case !m.overlaps(&l):
-			out = append(out, m)
+		}
+		if !m.overlaps(&l) {
+			mine = append(mine, m)
 			continue
 		}
 		freed = true
 		if m.Start < l.Start {
 			left := m
 			left.End = l.Start - 1
-			out = append(out, left)
+			mine = append(mine, left)
 		}
 		if m.End > l.End {
 			right := m
 			right.Start = l.End + 1
-			out = append(out, right)
+			mine = append(mine, right)
 		}
 	}
 	if l.Type != syscall.F_UNLCK {
-		out = append(out, l)
+		mine = append(mine, l)
 	}
-	f.ranges = out
+	slices.SortFunc(mine, func(a, b Lock) int { return cmp.Compare(a.Start, b.Start) })
+	if at < 0 {
+		at = len(others)
+	}
+	f.ranges = slices.Insert(others, at, mine...)
 	return freed
 }
 
