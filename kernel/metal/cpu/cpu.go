@@ -33,6 +33,7 @@ type CPU struct {
 	Online uint32 // atomic; 1 once it can take interrupts
 	Idle   uint32 // atomic; 1 while it halts or is about to
 	Gone   uint32 // 1 from when the current thread blocked or died until sched picks the next
+	Urgent uint32 // atomic; 1 once a thread was woken here that ring 3 is to give way to
 
 	stacksLo, stacksHi uintptr // the trap stacks; see InMetal
 	tlbSeen            uint64  // atomic; the last generation this CPU flushed for

@@ -36,6 +36,13 @@ type User struct {
 	X [4096 - 512]byte // 512
 }
 
+// InRing3 says whether c runs a program just now. It is a hint: c may be another
+// processor, and its last User gone.
+func (c *CPU) InRing3() bool {
+	u := (*User)(unsafe.Pointer(atomic.LoadUintptr(&c.User)))
+	return u != nil && atomic.LoadInt32(&u.CPU) == c.ID
+}
+
 // Kinds of return.
 const (
 	UserSyscall = iota

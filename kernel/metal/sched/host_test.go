@@ -57,7 +57,7 @@ func fresh(t testing.TB) *machine {
 	sleepers, firstWake = [cpu.Max]uint32{}, [cpu.Max]int64{}
 	buckets, tails = [futexHash]uint32{}, [futexHash]uint32{}
 	queues, idle = [cpu.Max]runq{}, [cpu.Max]Thread{}
-	armed, slice = [cpu.Max]int64{}, [cpu.Max]int64{}
+	armed, slice, calm = [cpu.Max]int64{}, [cpu.Max]int64{}, [cpu.Max]int64{}
 	lines, actions = [256]line{}, [numSignals + 1]Action{}
 	poller, eventSet, eventData = none, false, 0
 	base, apic := hostcpu.Arena(t, 4096)

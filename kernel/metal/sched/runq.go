@@ -12,12 +12,54 @@ import (
 // sliceNS is how long a thread runs while another waits for its processor.
 const sliceNS = 4000000
 
-// runq is one processor's queue of ready threads, first in first out.
+// Those whose slice was over wait at most agedNS behind ones that are woken again and
+// again, and then have calmNS in which nothing that is woken makes ring 3 give way.
+const (
+	agedNS = sliceNS
+	calmNS = sliceNS / 2
+)
+
+// runq is one processor's queue of ready threads. Those that were woken come first:
+// they serve a driver or a timer, or have slept, and mostly soon block again. Then
+// those whose time was over, unless one of them has waited for long. Each list is
+// first in first out.
 type runq struct {
-	mu         cpu.SpinLock
-	head, tail uint32
-	n          int32 // atomic
-	_          [44]byte
+	mu    cpu.SpinLock
+	woken list
+	spent list
+	since int64 // when the first of spent got its place, ns
+	n     int32 // atomic
+	_     [32]byte
+}
+
+// list links threads by next.
+type list struct{ head, tail uint32 }
+
+func (l *list) push(t *Thread) {
+	t.next = none
+	if l.tail == none {
+		l.head = t.id
+	} else {
+		byID(l.tail).next = t.id
+	}
+	l.tail = t.id
+}
+
+func (l *list) pushFront(t *Thread) {
+	t.next = l.head
+	l.head = t.id
+	if l.tail == none {
+		l.tail = t.id
+	}
+}
+
+func (l *list) pop() *Thread {
+	t := byID(l.head)
+	l.head = t.next
+	if l.head == none {
+		l.tail = none
+	}
+	return t
 }
 
 var (
@@ -25,6 +67,7 @@ var (
 	idle   [cpu.Max]Thread // each processor's own: STI; HLT
 	armed  [cpu.Max]int64  // deadline its timer is set for, 0 = off
 	slice  [cpu.Max]int64  // end of the running thread's slice, 0 = none
+	calm   [cpu.Max]int64  // atomic; until when ring 3 there gives way to nothing
 	idlePC uintptr
 
 	idleSince [cpu.Max]uint64 // TSC
@@ -67,42 +110,58 @@ func resetIdle(c *cpu.CPU, t *Thread) {
 	t.RIP, t.RFlags, t.RSP, t.Full = idlePC, 2, c.SysStack, 1
 }
 
+// put queues a thread that was woken.
 func (q *runq) put(t *Thread) {
 	q.mu.Lock()
-	t.next = none
-	if q.tail == none {
-		q.head = t.id
-	} else {
-		byID(q.tail).next = t.id
-	}
-	q.tail = t.id
+	q.woken.push(t)
 	atomic.AddInt32(&q.n, 1)
 	q.mu.Unlock()
 }
 
-func (q *runq) take() *Thread {
+// putBack queues one that ran and could go on: behind the others like it, or before
+// them where its turn is not over.
+func (q *runq) putBack(t *Thread, front bool) {
+	q.mu.Lock()
+	if q.spent.head == none {
+		q.since = clock.Now()
+	}
+	if front {
+		q.spent.pushFront(t)
+	} else {
+		q.spent.push(t)
+	}
+	atomic.AddInt32(&q.n, 1)
+	q.mu.Unlock()
+}
+
+// take returns the next thread, or nil; aged says that it had to wait too long.
+func (q *runq) take() (t *Thread, aged bool) {
 	if atomic.LoadInt32(&q.n) == 0 {
-		return nil
+		return nil, false
 	}
 	q.mu.Lock()
-	id := q.head
-	if id == none {
+	aged = q.woken.head != none && q.spent.head != none && clock.Now()-q.since >= agedNS
+	switch {
+	case q.woken.head != none && !aged:
+		t = q.woken.pop()
+	case q.spent.head != none:
+		t = q.spent.pop()
+		if q.spent.head != none {
+			q.since = clock.Now()
+		}
+	default:
 		q.mu.Unlock()
-		return nil
-	}
-	t := byID(id)
-	q.head = t.next
-	if q.head == none {
-		q.tail = none
+		return nil, false
 	}
 	atomic.AddInt32(&q.n, -1)
 	q.mu.Unlock()
-	return t
+	return t, aged
 }
 
 // makeReady queues t where it will run soonest: the processor it last ran on if
 // that is idle, else any idle one, else its last. An idle processor elsewhere is
-// woken.
+// woken. A program in ring 3 gives way at once: what is woken is the Go runtime, with
+// a driver or a timer to serve, or a program that has slept.
 func makeReady(t *Thread) {
 	t.state = uint32(Ready)
 	me := cpu.Current()
@@ -117,8 +176,17 @@ func makeReady(t *Thread) {
 			}
 		}
 	}
-	queues[target].put(t)
 	c := cpu.All(target)
+	queues[target].put(t)
+	if c.InRing3() && clock.Now() >= atomic.LoadInt64(&calm[target]) {
+		atomic.StoreUint32(&c.Urgent, 1)
+		if c == me {
+			rearm(me)
+		} else {
+			cpu.SendIPI(c, cpu.VectorIPI)
+		}
+		return
+	}
 	if c == me {
 		// Whoever runs here now gets a slice; see rearm.
 		rearm(me)
@@ -143,11 +211,12 @@ func isIdle(i int) bool {
 func Schedule(c *cpu.CPU) {
 	old := Current(c)
 	stays := c.Gone == 0 && !old.idle
+	urgent := atomic.SwapUint32(&c.Urgent, 0) != 0
 	c.Gone = 0
 	if old.idle {
 		resetIdle(c, old)
 	}
-	t := pick(c)
+	t, aged := pick(c)
 	if t == nil {
 		if stays {
 			rearm(c)
@@ -156,7 +225,7 @@ func Schedule(c *cpu.CPU) {
 		// Say that we idle before the last look, so that whoever queues a thread
 		// after it sees us and sends an interrupt, which STI; HLT cannot miss.
 		atomic.StoreUint32(&c.Idle, 1)
-		t = pick(c)
+		t, aged = pick(c)
 		if t == nil {
 			t = &idle[c.ID]
 			if t != old {
@@ -171,7 +240,7 @@ func Schedule(c *cpu.CPU) {
 	atomic.StoreUint32(&c.Idle, 0)
 	if stays {
 		atomic.StoreUint32(&old.state, uint32(Ready))
-		queues[c.ID].put(old)
+		queues[c.ID].putBack(old, urgent && old.Full == FrameUser)
 	}
 	if t != old {
 		c.Stats.Switches++
@@ -182,22 +251,27 @@ func Schedule(c *cpu.CPU) {
 	atomic.StoreUint32(&t.state, uint32(Running))
 	atomic.StoreInt32(&t.cpu, c.ID)
 	c.Cur = uintptr(unsafe.Pointer(t))
-	atomic.StoreInt64(&slice[c.ID], 0)
+	end := int64(0)
+	if aged {
+		end = clock.Now() + calmNS
+		atomic.StoreInt64(&calm[c.ID], end)
+	}
+	atomic.StoreInt64(&slice[c.ID], end)
 	rearm(c)
 }
 
 // pick takes the next ready thread: ours, else one that waits elsewhere.
-func pick(c *cpu.CPU) *Thread {
-	if t := queues[c.ID].take(); t != nil {
-		return t
+func pick(c *cpu.CPU) (t *Thread, aged bool) {
+	if t, aged = queues[c.ID].take(); t != nil {
+		return t, aged
 	}
 	n := cpu.Count()
 	for k := 1; k < n; k++ {
-		if t := queues[(int(c.ID)+k)%n].take(); t != nil {
-			return t
+		if t, aged = queues[(int(c.ID)+k)%n].take(); t != nil {
+			return t, aged
 		}
 	}
-	return nil
+	return nil, false
 }
 
 // rearm sets this processor's timer to the earlier of its first sleeper and the

@@ -58,8 +58,8 @@ func TestYieldIsRoundRobin(t *testing.T) {
 		m.wantRunning(0, want)
 	}
 	m.wantState(c, Ready)
-	if queues[0].n != 1 || queues[0].head != c.id || queues[0].tail != c.id {
-		t.Errorf("%d queued, from %d to %d", queues[0].n, queues[0].head, queues[0].tail)
+	if queues[0].n != 1 || queues[0].spent != (list{c.id, c.id}) {
+		t.Errorf("%d queued, from %d to %d", queues[0].n, queues[0].spent.head, queues[0].spent.tail)
 	}
 }
 

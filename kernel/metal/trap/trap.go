@@ -195,6 +195,9 @@ func handleTrap(c *cpu.CPU, f *Frame, fx uintptr) bool {
 		resched = sched.Interrupt(c, uint32(v))
 		cpu.EOI()
 	}
+	if fromUser(f) && atomic.LoadUint32(&c.Urgent) != 0 {
+		resched = true
+	}
 	if !resched && !sched.SignalPending(c) && !(fromUser(f) && kickPending(c)) {
 		return false
 	}

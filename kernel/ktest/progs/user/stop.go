@@ -65,6 +65,16 @@ func spin() {
 	if worst > 10*time.Second {
 		fail("the collector waited %v", worst)
 	}
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + gate.CPUs() + 1)
+	var late []time.Duration
+	for range 50 {
+		t0 := time.Now()
+		time.Sleep(time.Millisecond)
+		late = append(late, time.Since(t0)-time.Millisecond)
+	}
+	slices.Sort(late)
+	fmt.Printf("user: a sleep beside them ends %d us late, at most %d us; an interrupt takes %d us\n",
+		late[25].Microseconds(), late[49].Microseconds(), int(gate.InterruptLatency(50)/1000))
 	for _, r := range all {
 		want("a spinning program", r.end(), gate.UserReason{Kind: gate.UserKick})
 		want("RIP", r.u.Regs().RIP, codeAt)
