@@ -70,6 +70,9 @@ func Run(s *platform.System, p Program) (int, error) {
 		return 127, err
 	}
 	status, err := linux.Run(cfg)
+	for i := range gate.CPUs() {
+		log.Infof("cpu%d: %+v", i, gate.CPUStats(i))
+	}
 	unmount()
 	return status, err
 }
