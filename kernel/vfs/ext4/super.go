@@ -295,7 +295,7 @@ func (s *super) hasSuper(g uint32) bool {
 func (s *super) descBlock(n uint32) uint64 {
 	if s.incompat&incompatMetaBG == 0 || n < s.u32(sbFirstMetaBG) {
 		// The block after the superblock's.
-		return s.firstData + 1 + uint64(n)
+		return sbSize>>s.blockShift + 1 + uint64(n)
 	}
 	g := n * uint32(s.blockSize/s.descSize)
 	at := s.groupStart(g)

@@ -1,0 +1,659 @@
+package ext4
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"osv/kernel/vfs"
+)
+
+func mk(t testing.TB, dir vfs.Node, name string, typ vfs.Type) vfs.Node {
+	t.Helper()
+	n, err := dir.Make(name, vfs.NewNode{Type: typ, Mode: 0o755})
+	if err != nil {
+		t.Fatalf("make %s: %v", name, err)
+	}
+	return n
+}
+
+func TestHashesAreThoseOfDebugfs(t *testing.T) {
+	needTools(t)
+	names := []string{"a", "abc", "sixteen-bytes-ok", "seventeen-bytes-ok", strings.Repeat("x", 32), strings.Repeat("y", 33), strings.Repeat("long-name-", 20)}
+	seed := [4]uint32{0x04030201, 0x08070605, 0x0c0b0a09, 0x100f0e0d}
+	out := regexp.MustCompile(`is (0x[0-9a-f]+) \(minor (0x[0-9a-f]+)\)`)
+	debugfs := func(alg, name string) string {
+		said := tool(t, "debugfs", "-R", fmt.Sprintf("dx_hash -h %s -s 01020304-0506-0708-090a-0b0c0d0e0f10 %s", alg, name))
+		m := out.FindStringSubmatch(said)
+		if m == nil {
+			t.Fatalf("debugfs says %q", said)
+		}
+		return m[1] + " " + m[2]
+	}
+	ours := func(version int, name string) string {
+		h, ok := hashName(uint8(version), &seed, []byte(name))
+		if !ok {
+			t.Errorf("version %d is not known", version)
+		}
+		return fmt.Sprintf("%#x %#x", h.major, h.minor)
+	}
+	for v, alg := range []string{"legacy", "half_md4", "tea"} {
+		for _, n := range names {
+			want := debugfs(alg, n)
+			for _, version := range []int{v, v + hashUnsigned} {
+				if got := ours(version, n); got != want {
+					t.Errorf("%s of %q: %s, wanted %s", alg, n, got, want)
+				}
+			}
+		}
+		// With other characters the two sorts differ, and debugfs knows one of them.
+		const n = "h\xc3\xa9llo"
+		signed, unsigned, want := ours(v, n), ours(v+hashUnsigned, n), debugfs(alg, n)
+		if signed == unsigned || want != signed && want != unsigned {
+			t.Errorf("%s of %q: %s and %s, wanted %s", alg, n, signed, unsigned, want)
+		}
+	}
+	if _, ok := hashName(6, &seed, nil); ok {
+		t.Error("version 6 is not known")
+	}
+}
+
+// Directories whose index has two levels, with each hash.
+func TestBigDirectories(t *testing.T) {
+	needTools(t)
+	count := 6000
+	if testing.Short() {
+		count = 2500
+	}
+	for k, alg := range []string{"half_md4", "tea", "legacy"} {
+		d := image(t, 40<<10, "-t", "ext4", "-b", "1024", "-O", []string{"", "", "^metadata_csum"}[k], "-N", "20000")
+		path := save(t, d.b)
+		tool(t, "tune2fs", "-E", "hash_alg="+alg, path)
+		d.b, _ = os.ReadFile(path)
+		m := mount(t, d, false)
+		dir := mk(t, m.Root(), "dir", vfs.TypeDir)
+		target := mk(t, m.Root(), "file", vfs.TypeFile)
+		name := func(k int) string { return fmt.Sprintf("entry-%d-%s", k, strings.Repeat("n", 60+k%90)) }
+		for k := range count {
+			var err error
+			if k%50 == 0 {
+				_, err = dir.Make(name(k), vfs.NewNode{Type: vfs.TypeDir, Mode: 0o700})
+			} else {
+				err = dir.Link(name(k), target)
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", name(k), err)
+			}
+		}
+		if b, err := dir.(*inode).dirBlock(0); err != nil || b.data[dxInfo+6] != 1 || dir.(*inode).flags&flIndex == 0 {
+			t.Errorf("%s: the index has not got two levels: %v", alg, err)
+		}
+		// Read it a few at a time, while names come and go.
+		seen := map[string]int{}
+		off, round := int64(0), 0
+		for more := true; more; round++ {
+			more = false
+			n := 0
+			err := dir.ReadDir(off, func(e vfs.DirEntry, next int64) bool {
+				if n == 37 {
+					more = true
+					return false
+				}
+				n++
+				off = next
+				seen[e.Name]++
+				return true
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := dir.Make(fmt.Sprintf("new-%d-%s", round, strings.Repeat("w", 200)), vfs.NewNode{Type: vfs.TypeFile}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for k := range count {
+			if seen[name(k)] != 1 {
+				t.Fatalf("%s: %s was told %d times", alg, name(k), seen[name(k)])
+			}
+			if _, err := dir.Lookup(name(k)); err != nil {
+				t.Fatalf("%s: %v", name(k), err)
+			}
+		}
+		m.quiet()
+		m.unmount()
+		fsck(t, d.b)
+		m = mount(t, d, false)
+		dir = m.at("dir")
+		if err := m.Root().Remove("dir", true); err != syscall.ENOTEMPTY {
+			t.Errorf("%v", err)
+		}
+		for k := range count {
+			if err := dir.Remove(name(k), k%50 == 0); err != nil {
+				t.Fatalf("remove %s: %v", name(k), err)
+			}
+		}
+		for k := range round {
+			dir.Remove(fmt.Sprintf("new-%d-%s", k, strings.Repeat("w", 200)), false)
+		}
+		if err := m.Root().Remove("dir", true); err != nil {
+			t.Error(err)
+		}
+		m.quiet()
+		m.unmount()
+		fsck(t, d.b)
+	}
+}
+
+// A file of so many pieces that its tree has several levels.
+func TestDeepExtentTrees(t *testing.T) {
+	needTools(t)
+	d := image(t, 40<<10, "-t", "ext4", "-b", "1024")
+	m := mount(t, d, false)
+	n := mk(t, m.Root(), "file", vfs.TypeFile)
+	f, _ := n.Open(2)
+	pieces := 9000
+	if testing.Short() {
+		pieces = 3000
+	}
+	want := make([]byte, pieces*2048)
+	for k := range pieces {
+		at := (k * 7919 % pieces) * 2048
+		// One block of two: fallocate gives each an extent.
+		if err := f.(vfs.Allocator).Allocate(0, int64(at), 1024); err != nil {
+			t.Fatal(err)
+		}
+		if k%3 == 0 {
+			p := []byte(fmt.Sprintf("piece %d", k))
+			copy(want[at:], p)
+			if _, _, err := f.Write(&vfs.Bytes{B: p}, int64(at), false); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if depth := n.(*inode).root().depth(); depth < 2 {
+		t.Errorf("tree of depth %d", depth)
+	}
+	a, _ := n.Attr()
+	want = want[:a.Size]
+	check := func() {
+		t.Helper()
+		got, err := readAll(m.at("file"))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+	}
+	if err := f.Sync(false); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	f.Close()
+	m.unmount()
+	fsck(t, d.b)
+	m = mount(t, d, false)
+	check()
+	f, _ = m.at("file").Open(2)
+	for k := 0; k < pieces; k += 5 {
+		if err := f.(vfs.Allocator).Allocate(fallocKeepSize|fallocPunchHole, int64(k*2048), 8192); err != nil {
+			t.Fatal(err)
+		}
+		clear(want[min(k*2048, len(want)):min(k*2048+8192, len(want))])
+	}
+	check()
+	f.Close()
+	for _, size := range []int{len(want) / 2, 5000, 0} {
+		if err := m.at("file").SetAttr(vfs.SetSize, vfs.Attr{Size: int64(size)}); err != nil {
+			t.Fatal(err)
+		}
+		want = want[:size]
+		check()
+		m.unmount()
+		fsck(t, d.b)
+		m = mount(t, d, false)
+	}
+	if a, _ := m.at("file").Attr(); a.Blocks != 0 {
+		t.Errorf("%d sectors are left", a.Blocks)
+	}
+	m.quiet()
+	m.unmount()
+}
+
+// A file that is deleted while it is open lives on; after a crash it is gone.
+func TestOrphans(t *testing.T) {
+	needTools(t)
+	for _, f := range features[:4] {
+		if strings.Contains(f.name, "nojournal") {
+			continue
+		}
+		d := image(t, f.kib, f.args...)
+		m := mount(t, d, false)
+		var open []vfs.File
+		for k := range 5 {
+			name := fmt.Sprint("file", k)
+			n := mk(t, m.Root(), name, vfs.TypeFile)
+			writeAt(n, bytes.Repeat([]byte(name), 3000), 0)
+			n.XAttr().Set("user.big", make([]byte, 800), 0)
+			h, err := n.Open(2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, h)
+			if err := m.Root().Remove(name, false); err != nil {
+				t.Fatal(err)
+			}
+			got, err := readAll(n)
+			if err != nil || len(got) != 3000*len(name) {
+				t.Errorf("a deleted file: %d bytes, %v", len(got), err)
+			}
+		}
+		open[2].Close() // from the middle of the list
+		if err := m.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		st, _ := m.StatFS()
+		crash := &disk{b: bytes.Clone(d.b)}
+		m2 := mount(t, crash, false)
+		if st2, _ := m2.StatFS(); st2.Ffree != st.Ffree+4 || st2.Bfree <= st.Bfree {
+			t.Errorf("%s: free %d blocks and %d inodes, before the crash %d and %d", f.name, st2.Bfree, st2.Ffree, st.Bfree, st.Ffree)
+		}
+		m2.quiet()
+		m2.unmount()
+		fsck(t, crash.b)
+		for k, h := range open {
+			if k != 2 {
+				h.Close()
+			}
+		}
+		m.quiet()
+		m.unmount()
+		fsck(t, d.b)
+	}
+}
+
+// Journals that debugfs wrote, with each sort of checksum.
+func TestReplaysJournalsOfDebugfs(t *testing.T) {
+	needTools(t)
+	for _, v := range []struct{ name, features, opt string }{
+		{"none", "^metadata_csum,^64bit", ""},
+		{"v1", "^metadata_csum,64bit", ""},
+		{"v2", "metadata_csum,64bit", "-c -v 2"},
+		{"v3", "metadata_csum,64bit", "-c -v 3"},
+		{"v3-32bit", "metadata_csum,^64bit", "-c -v 3"},
+	} {
+		dir := t.TempDir()
+		os.WriteFile(filepath.Join(dir, "victim"), bytes.Repeat([]byte("old "), 2048), 0o644)
+		d := image(t, 8<<10, "-t", "ext4", "-b", "4096", "-O", v.features, "-d", dir)
+		path := save(t, d.b)
+		var first, second int
+		said := tool(t, "debugfs", "-R", "blocks /victim", path)
+		lines := strings.Fields(said)
+		fmt.Sscan(lines[len(lines)-2]+" "+lines[len(lines)-1], &first, &second)
+		if second != first+1 {
+			t.Fatalf("debugfs says %q", said)
+		}
+		block := func(text string) string {
+			p := filepath.Join(t.TempDir(), "block")
+			os.WriteFile(p, bytes.Repeat([]byte(text), 4096/len(text)), 0o644)
+			return p
+		}
+		magic := block("\xc0\x3b\x39\x98")
+		cmds := filepath.Join(t.TempDir(), "cmds")
+		// The second block's new contents are revoked by a later transaction.
+		os.WriteFile(cmds, []byte(strings.Join([]string{
+			"jo " + v.opt,
+			fmt.Sprintf("jw -b %d %s", first, block("one ")),
+			fmt.Sprintf("jw -b %d %s", first, magic),
+			fmt.Sprintf("jw -b %d %s", second, block("bad ")),
+			fmt.Sprintf("jw -r %d", second),
+			"jc",
+		}, "\n")+"\n"), 0o644)
+		if said := tool(t, "debugfs", "-w", "-f", cmds, path); strings.Contains(said, "rror") {
+			t.Fatalf("debugfs: %s", said)
+		}
+		b, _ := os.ReadFile(path)
+		want := append(bytes.Repeat([]byte("\xc0\x3b\x39\x98"), 1024), bytes.Repeat([]byte("old "), 1024)...)
+		for _, ro := range []bool{true, false} {
+			d := &disk{b: bytes.Clone(b), readOnly: ro}
+			m := mount(t, d, ro)
+			if got, err := readAll(m.at("victim")); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: %d bytes, %.20q … %.20q, %v", v.name, len(got), got, got[4096:], err)
+			}
+			m.quiet()
+			m.unmount()
+			if !ro {
+				fsck(t, d.b)
+			}
+		}
+	}
+}
+
+// What was written is read back by debugfs.
+func TestDebugfsReadsIt(t *testing.T) {
+	needTools(t)
+	for _, f := range features {
+		d := image(t, f.kib, f.args...)
+		m := mount(t, d, false)
+		a := mk(t, m.Root(), "a", vfs.TypeDir)
+		want := bytes.Repeat([]byte("0123456789"), 12345)
+		writeAt(mk(t, a, "data", vfs.TypeFile), want, 70000)
+		a.Make("slow", vfs.NewNode{Type: vfs.TypeLink, Target: strings.Repeat("t", 300)})
+		mk(t, a, "pipe", vfs.TypePipe)
+		a.Make("dev", vfs.NewNode{Type: vfs.TypeChar, Mode: 0o600, Rdev: makedev(1, 3)})
+		a.Make("bigdev", vfs.NewNode{Type: vfs.TypeBlock, Mode: 0o600, Rdev: makedev(300, 70000)})
+		a.XAttr().Set("user.name", []byte("value"), 0)
+		if at, _ := m.at("a/bigdev").Attr(); at.Rdev != makedev(300, 70000) {
+			t.Errorf("rdev %#x", at.Rdev)
+		}
+		m.unmount()
+		path := save(t, d.b)
+		out := filepath.Join(t.TempDir(), "out")
+		tool(t, "debugfs", "-R", "dump /a/data "+out, path)
+		got, _ := os.ReadFile(out)
+		if !bytes.Equal(got, append(make([]byte, 70000), want...)) {
+			t.Errorf("%s: debugfs reads %d bytes", f.name, len(got))
+		}
+		for cmd, want := range map[string]string{
+			"stat /a/slow":         "Type: symlink",
+			"stat /a/dev":          "01:03",
+			"stat /a/bigdev":       "300:70000",
+			"ea_get /a user.name":  "value",
+			"stat /a/data":         "Size: 193450",
+			"htree_dump /a":        "",
+			"ls /a":                "pipe",
+			"testi <12>":           "",
+			"show_super_stats -h":  "clean",
+			"icheck 1000":          "",
+			"stat <2>":             "Type: directory",
+			"ncheck 12":            "",
+			"dirsearch /a data":    "",
+			"logdump -a":           "",
+			"ex /a/data":           "",
+			"bmap /a/data 0":       "0",
+			"lsdel":                "0 deleted inodes found",
+			"imap /a":              "Inode",
+			"dump_unused":          "",
+			"inode_dump <2>":       "",
+			"block_dump 1":         "",
+			"get_quota user 0":     "",
+			"list_quota user":      "",
+			"supported_features x": "",
+		} {
+			if said, _ := run1("debugfs", "-R", cmd, path); !strings.Contains(said, want) {
+				t.Errorf("%s: debugfs %s says %q, wanted %q", f.name, cmd, said, want)
+			}
+		}
+		fsck(t, d.b)
+	}
+}
+
+func TestInlineData(t *testing.T) {
+	needTools(t)
+	dir := t.TempDir()
+	for _, n := range []int{0, 10, 60, 61, 120, 150} {
+		os.WriteFile(filepath.Join(dir, fmt.Sprint("f", n)), bytes.Repeat([]byte("i"), n), 0o644)
+	}
+	os.Mkdir(filepath.Join(dir, "sub"), 0o755)
+	for k := range 5 {
+		os.WriteFile(filepath.Join(dir, "sub", fmt.Sprint("entry", k)), nil, 0o644)
+	}
+	d := image(t, 8<<10, "-t", "ext4", "-b", "4096", "-I", "256", "-O", "inline_data", "-d", dir)
+	m := mount(t, d, false)
+	if m.at("f120").(*inode).flags&flInline == 0 || m.at("sub").(*inode).flags&flInline == 0 {
+		t.Skip("this mke2fs makes no inline data")
+	}
+	compare(t, m, dir)
+	for _, n := range []int{0, 10, 60, 61, 120, 150} {
+		p := filepath.Join(dir, fmt.Sprint("f", n))
+		if n%20 == 0 {
+			os.Truncate(p, int64(n/2))
+			if err := m.at(filepath.Base(p)).SetAttr(vfs.SetSize, vfs.Attr{Size: int64(n / 2)}); err != nil {
+				t.Error(err)
+			}
+		} else {
+			f, _ := os.OpenFile(p, os.O_WRONLY, 0)
+			f.WriteAt([]byte("written"), int64(n)+5)
+			f.Close()
+			if err := writeAt(m.at(filepath.Base(p)), []byte("written"), int64(n)+5); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	sub := m.at("sub")
+	if err := sub.Remove("entry1", false); err != nil {
+		t.Error(err)
+	}
+	os.Remove(filepath.Join(dir, "sub/entry1"))
+	mk(t, sub, "fresh", vfs.TypeFile)
+	os.WriteFile(filepath.Join(dir, "sub/fresh"), nil, 0o755)
+	for n, node := range map[string]vfs.Node{"f10": m.at("f10"), "f61": m.at("f61")} {
+		if node.(*inode).flags&flInline != 0 {
+			t.Errorf("%s is still inline", n)
+		}
+	}
+	m.quiet()
+	m.unmount()
+	fsck(t, d.b)
+	m = mount(t, d, true)
+	for _, n := range []string{"f0", "f10", "f60", "f61", "f120", "f150"} {
+		want, _ := os.ReadFile(filepath.Join(dir, n))
+		if got, err := readAll(m.at(n)); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %q, wanted %q, %v", n, got, want, err)
+		}
+	}
+	if got, err := names(m.at("sub")); err != nil || len(got) != 5 {
+		t.Errorf("%v, %v", got, err)
+	}
+	m.unmount()
+}
+
+func TestNoSpace(t *testing.T) {
+	needTools(t)
+	d := image(t, 4<<10, "-t", "ext4", "-b", "1024", "-N", "64", "-J", "size=1")
+	m := mount(t, d, false)
+	f := mk(t, m.Root(), "fill", vfs.TypeFile)
+	h, _ := f.Open(2)
+	big := make([]byte, 4<<20)
+	n, _, err := h.Write(&vfs.Bytes{B: big}, 0, false)
+	if n == 0 || n == len(big) || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	if _, _, err := h.Write(&vfs.Bytes{B: big}, int64(n), false); err != syscall.ENOSPC {
+		t.Errorf("%v", err)
+	}
+	if err := h.Sync(false); err != nil {
+		t.Errorf("what was taken must have room: %v", err)
+	}
+	if err := h.(vfs.Allocator).Allocate(0, 8<<20, 1<<20); err != syscall.ENOSPC {
+		t.Errorf("fallocate: %v", err)
+	}
+	var e error
+	for k := 0; e == nil; k++ {
+		_, e = m.Root().Make(fmt.Sprint("inode", k), vfs.NewNode{Type: vfs.TypeFile})
+	}
+	if e != syscall.ENOSPC {
+		t.Error(e)
+	}
+	// What is freed can be had again at once.
+	if err := f.SetAttr(vfs.SetSize, vfs.Attr{}); err != nil {
+		t.Fatal(err)
+	}
+	if n2, _, err := h.Write(&vfs.Bytes{B: big}, 0, false); n2 < n-(64<<10) || err != nil {
+		t.Errorf("%d, then %d, %v", n, n2, err)
+	}
+	h.Close()
+	m.quiet()
+	m.unmount()
+	fsck(t, d.b)
+}
+
+func TestLinkLimits(t *testing.T) {
+	needTools(t)
+	for _, nlink := range []string{"dir_nlink", "^dir_nlink"} {
+		d := image(t, 8<<10, "-t", "ext4", "-O", nlink)
+		m := mount(t, d, false)
+		dir := mk(t, m.Root(), "dir", vfs.TypeDir)
+		file := mk(t, dir, "file", vfs.TypeFile)
+		dir.(*inode).links = linkMax - 1
+		file.(*inode).links = linkMax - 1
+		if err := dir.Link("second", file); err != nil {
+			t.Error(err)
+		}
+		if err := dir.Link("third", file); err != syscall.EMLINK {
+			t.Error(err)
+		}
+		mk(t, dir, "sub1", vfs.TypeDir)
+		_, err := dir.Make("sub2", vfs.NewNode{Type: vfs.TypeDir})
+		a, _ := dir.Attr()
+		if nlink[0] == '^' {
+			if err != syscall.EMLINK || a.Nlink != linkMax {
+				t.Errorf("%v, %d", err, a.Nlink)
+			}
+		} else if err != nil || a.Nlink != 1 {
+			t.Errorf("%v, %d", err, a.Nlink)
+		}
+		file.(*inode).links, dir.(*inode).links = 2, 3
+		if nlink[0] != '^' {
+			dir.(*inode).links++
+		}
+		m.unmount()
+		fsck(t, d.b)
+	}
+}
+
+func TestErrnos(t *testing.T) {
+	needTools(t)
+	d := image(t, 8<<10, "-t", "ext4")
+	m := mount(t, d, false)
+	dir := mk(t, m.Root(), "dir", vfs.TypeDir)
+	file := mk(t, m.Root(), "file", vfs.TypeFile)
+	link, _ := m.Root().Make("link", vfs.NewNode{Type: vfs.TypeLink, Target: "x"})
+	pipe := mk(t, m.Root(), "pipe", vfs.TypePipe)
+	long := strings.Repeat("n", 256)
+	open := func(n vfs.Node, flags int) error { _, err := n.Open(flags); return err }
+	other := mount(t, image(t, 4<<10, "-t", "ext4"), false)
+	h, _ := file.Open(2)
+	for k, c := range []struct{ got, want error }{
+		{file.Link("x", pipe), syscall.ENOTDIR},
+		{dir.Link("x", m.Root()), syscall.EPERM},
+		{dir.Link("x", other.Root()), syscall.EXDEV},
+		{dir.Link(long, file), syscall.ENAMETOOLONG},
+		{dir.Rename("x", other.Root(), "y", 0), syscall.EXDEV},
+		{dir.Rename("x", file, "y", 0), syscall.ENOTDIR},
+		{dir.Rename("x", dir, long, 0), syscall.ENAMETOOLONG},
+		{m.Root().Rename("file", dir, "y", 8), syscall.EINVAL},
+		{m.Root().Rename("file", m.Root(), "dir", renameNoReplace), syscall.EEXIST},
+		{m.Root().Rename("file", m.Root(), "nothing", renameExchange), syscall.ENOENT},
+		{second(file.Lookup("x")), syscall.ENOTDIR},
+		{second(dir.Lookup(long)), syscall.ENAMETOOLONG},
+		{second(dir.Make(long, vfs.NewNode{Type: vfs.TypeFile})), syscall.ENAMETOOLONG},
+		{second(dir.Make("l", vfs.NewNode{Type: vfs.TypeLink})), syscall.ENOENT},
+		{second(dir.Make("l", vfs.NewNode{Type: vfs.TypeLink, Target: strings.Repeat("t", 4096)})), syscall.ENAMETOOLONG},
+		{second(file.ReadLink()), syscall.EINVAL},
+		{file.ReadDir(0, nil), syscall.ENOTDIR},
+		{dir.ReadDir(-1, nil), syscall.EINVAL},
+		{file.Remove("x", false), syscall.ENOTDIR},
+		{open(dir, 2), syscall.EISDIR},
+		{open(link, 0), syscall.ELOOP},
+		{open(pipe, 0), syscall.ENXIO},
+		{dir.SetAttr(vfs.SetSize, vfs.Attr{}), syscall.EISDIR},
+		{file.SetAttr(vfs.SetSize, vfs.Attr{Size: -1}), syscall.EINVAL},
+		{file.SetAttr(vfs.SetSize, vfs.Attr{Size: 1 << 62}), syscall.EFBIG},
+		{second(file.XAttr().Get("user.none")), syscall.ENODATA},
+		{second(file.XAttr().Get("strange.name")), syscall.EOPNOTSUPP},
+		{file.XAttr().Set("user.x", nil, xattrReplace), syscall.ENODATA},
+		{file.XAttr().Set("strange.x", nil, 0), syscall.EOPNOTSUPP},
+		{file.XAttr().Set("user."+long, nil, 0), syscall.ERANGE},
+		{file.XAttr().Set("user.x", make([]byte, 70000), 0), syscall.E2BIG},
+		{file.XAttr().Set("user.x", make([]byte, 5000), 0), syscall.ENOSPC},
+		{file.XAttr().Remove("user.x"), syscall.ENODATA},
+		{file.XAttr().Set("system.posix_acl_access", []byte("junk"), 0), syscall.EINVAL},
+		{h.(vfs.Allocator).Allocate(0, 0, 0), syscall.EINVAL},
+		{h.(vfs.Allocator).Allocate(0, 1<<62, 5), syscall.EFBIG},
+		{h.(vfs.Allocator).Allocate(fallocPunchHole, 0, 5), syscall.EINVAL},
+		{h.(vfs.Allocator).Allocate(8, 0, 5), syscall.EOPNOTSUPP},
+		{third(h.Write(&vfs.Bytes{B: []byte("x")}, -1, false)), syscall.EINVAL},
+		{third(h.Write(&vfs.Bytes{B: []byte("x")}, 1<<62, false)), syscall.EFBIG},
+		{second(h.(vfs.Mapper).PageAt(0, false)), syscall.EFBIG},
+		{second(h.(vfs.Seeker).SeekData(0, false)), syscall.ENXIO},
+	} {
+		if !errors.Is(c.got, c.want) {
+			t.Errorf("case %d: %v, wanted %v", k, c.got, c.want)
+		}
+	}
+	// An access control list comes back as it was given.
+	acl := le.AppendUint32(nil, 2)
+	for _, e := range [][3]uint32{{1, 7, 0xffffffff}, {2, 5, 1000}, {4, 5, 0xffffffff}, {16, 5, 0xffffffff}, {32, 0, 0xffffffff}} {
+		acl = le.AppendUint16(le.AppendUint16(acl, uint16(e[0])), uint16(e[1]))
+		acl = le.AppendUint32(acl, e[2])
+	}
+	if err := file.XAttr().Set("system.posix_acl_access", acl, xattrCreate); err != nil {
+		t.Error(err)
+	}
+	if got, err := file.XAttr().Get("system.posix_acl_access"); err != nil || !bytes.Equal(got, acl) {
+		t.Errorf("%x, wanted %x, %v", got, acl, err)
+	}
+	if err := file.XAttr().Set("system.posix_acl_access", acl, xattrCreate); err != syscall.EEXIST {
+		t.Error(err)
+	}
+	h.Close()
+	m.quiet()
+	m.unmount()
+	other.unmount()
+	fsck(t, d.b)
+
+	// Nothing changes in a file system that is read-only.
+	m = mount(t, d, true)
+	for k, c := range []struct{ got error }{
+		{second(m.Root().Make("x", vfs.NewNode{Type: vfs.TypeFile}))},
+		{m.Root().Remove("file", false)},
+		{m.Root().Rename("file", m.Root(), "y", 0)},
+		{m.at("file").SetAttr(vfs.SetMode, vfs.Attr{})},
+		{m.at("file").XAttr().Set("user.x", nil, 0)},
+		{open(m.at("file"), 1)},
+	} {
+		if c.got != syscall.EROFS {
+			t.Errorf("case %d: %v", k, c.got)
+		}
+	}
+	m.unmount()
+}
+
+func second[T any](_ T, err error) error        { return err }
+func third[T, U any](_ T, _ U, err error) error { return err }
+
+func TestMountRefusals(t *testing.T) {
+	needTools(t)
+	for _, c := range []struct{ feature, want string }{
+		{"bigalloc", ""}, {"quota", ""}, {"project,quota", ""}, {"encrypt", "encrypt"}, {"large_dir", "large_dir"}, {"casefold", "casefold"}, {"mmp", ""}, {"ea_inode", ""}, {"verity", ""},
+	} {
+		d := image(t, 16<<10, "-t", "ext4", "-I", "256", "-O", c.feature)
+		m, err := tryMount(t, d, false)
+		switch {
+		case c.want != "":
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v", c.feature, err)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", c.feature, err)
+		default:
+			if st, _ := m.StatFS(); !st.ReadOnly || len(m.msgs) != 1 {
+				t.Errorf("%s: %+v, %q", c.feature, st, m.msgs)
+			}
+			if _, err := names(m.Root()); err != nil {
+				t.Error(err)
+			}
+			m.unmount()
+		}
+	}
+	if _, err := tryMount(t, &disk{b: make([]byte, 1<<20)}, false); !errors.Is(err, syscall.EINVAL) {
+		t.Error(err)
+	}
+	if _, err := tryMount(t, &disk{b: make([]byte, 100)}, false); !errors.Is(err, syscall.EIO) {
+		t.Error(err)
+	}
+}
