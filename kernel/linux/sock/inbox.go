@@ -13,7 +13,6 @@ type letter struct {
 	data   []byte
 	off    int // octets of a stream that were read
 	from   *unix
-	name   *Addr // that from was bound to
 	cred   Cred
 	rights []Right
 	class  int // of data's memory; -1 for one that is not pooled

@@ -50,10 +50,12 @@ var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 // peerAddr checks the address of a connect or send and returns it as the stack wants
 // it: an unspecified one means this host.
 func (b *base) peerAddr(a *Addr) (netip.AddrPort, error) {
-	if int(a.Family) != b.domain {
-		if !(b.domain == syscall.AF_INET6 && a.Family == syscall.AF_INET && b.typ == syscall.SOCK_DGRAM) {
-			return netip.AddrPort{}, syscall.EAFNOSUPPORT
-		}
+	switch {
+	case int(a.Family) == b.domain:
+	case b.domain != syscall.AF_INET6 || a.Family != syscall.AF_INET:
+		return netip.AddrPort{}, syscall.EAFNOSUPPORT
+	case b.typ == syscall.SOCK_STREAM: // too short for a struct sockaddr_in6
+		return netip.AddrPort{}, syscall.EINVAL
 	}
 	ip := a.Inet.Addr()
 	if b.domain == syscall.AF_INET6 && (ip.Is4In6() || ip.Is4()) && b.opt.ip.v6only {

@@ -74,7 +74,7 @@ func (s *netlink) Bind(c Caller, a *Addr) error {
 func (s *netlink) Listen(Caller, int) error { return syscall.EOPNOTSUPP }
 
 // Accept is EOPNOTSUPP.
-func (s *netlink) Accept() (Socket, Addr, error) { return nil, Addr{}, syscall.EOPNOTSUPP }
+func (s *netlink) Accept(int) (Socket, Addr, error) { return nil, Addr{}, syscall.EOPNOTSUPP }
 
 // Connect sets where messages go, which is the kernel in any case.
 func (s *netlink) Connect(c Caller, a *Addr) error {

@@ -25,6 +25,8 @@ type binding struct {
 	reuse     bool       // SO_REUSEADDR
 	share     bool       // SO_REUSEPORT
 	listening bool
+	chosen    bool // the port was not asked for: it goes with the connection,
+	fresh     bool // unless it was taken after its end
 }
 
 func (t *portTable) init() { t.ports = map[uint16][]*binding{} }
@@ -40,6 +42,12 @@ func (b *binding) overlaps(o *binding) bool {
 	return six(b) && six(o) && (any1 || any2 || b.addr == o.addr)
 }
 
+// takes says whether connections to a local address could be b's.
+func (b *binding) takes(a netip.Addr) bool {
+	o := binding{addr: a, v6: a.Is6(), only: true}
+	return b.overlaps(&o)
+}
+
 // conflicts is inet_csk_bind_conflict.
 func (b *binding) conflicts(o *binding) bool {
 	if !b.overlaps(o) {
@@ -53,11 +61,11 @@ func (b *binding) conflicts(o *binding) bool {
 
 // claim takes b's port, or one of from to to where that is 0. busy reports ports that
 // connections use.
-func (t *portTable) claim(b *binding, from, to uint16, seed uint32, busy func(port uint16) bool) error {
+func (t *portTable) claim(b *binding, from, to uint16, seed uint32, busy func(port uint16, is func(netip.Addr) bool) bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if b.port != 0 {
-		if t.taken(b, b.port) || !b.reuse && busy(b.port) {
+		if t.taken(b, b.port) || !b.reuse && busy(b.port, b.takes) {
 			return syscall.EADDRINUSE
 		}
 		t.ports[b.port] = append(t.ports[b.port], b)
@@ -66,10 +74,10 @@ func (t *portTable) claim(b *binding, from, to uint16, seed uint32, busy func(po
 	n := uint32(to-from) + 1
 	for i := range n {
 		p := from + uint16((seed+i)%n)
-		if len(t.ports[p]) > 0 || busy(p) {
+		if len(t.ports[p]) > 0 || busy(p, b.takes) {
 			continue
 		}
-		b.port = p
+		b.port, b.chosen = p, true
 		t.ports[p] = append(t.ports[p], b)
 		return nil
 	}

@@ -46,8 +46,9 @@ type Socket interface {
 	Bind(c Caller, a *Addr) error
 	// Listen is listen(2).
 	Listen(c Caller, backlog int) error
-	// Accept takes a connection: EAGAIN where none waits.
-	Accept() (Socket, Addr, error)
+	// Accept takes a connection: EAGAIN where none waits. flags may be MSG_DONTWAIT, as
+	// those of Recv.
+	Accept(flags int) (Socket, Addr, error)
 	// Connect connects to a; EINPROGRESS where that takes time: once the socket is
 	// Out, or has an error, Connected says how it ended.
 	Connect(c Caller, a *Addr) error
@@ -64,6 +65,8 @@ type Socket interface {
 	Send(c Caller, s vfs.Src, m *Message, flags int) (int, error)
 	// Recv receives into d. m may be nil; else its fields are filled in. Of a datagram
 	// that is longer than d the result is its whole length if flags say MSG_TRUNC.
+	// MSG_DONTWAIT says that the caller does not wait, also where its descriptor is
+	// O_NONBLOCK: a few results differ.
 	Recv(d vfs.Dst, m *Message, flags int) (int, error)
 
 	SetOption(level, name int, v []byte) error

@@ -25,6 +25,7 @@ type tcp struct {
 
 	shut    atomic.Uint32 // SHUT_RD and SHUT_WR of this end, as shutRd and shutWr
 	open    atomic.Bool   // conn has been seen established
+	over    atomic.Bool   // conn has been seen closed, and its port given back
 	told    atomic.Bool   // the error that ended conn has been given to somebody
 	noSpace atomic.Bool   // somebody waits for room to send
 	arrived func()        // arrive, as a value
@@ -53,6 +54,7 @@ const (
 	unconnected linkState = iota
 	connecting
 	connected
+	disconnecting
 )
 
 func newTCP(n *Net, domain int) *tcp {
@@ -122,6 +124,11 @@ func (s *tcp) events(st *tcpsock.Status) poll.Events {
 	}
 	s.open.Store(true)
 	over := st.State == ntcp.StateClosed
+	if over && !s.over.Swap(true) {
+		s.mu.Lock()
+		s.forget(s.conn.Load())
+		s.mu.Unlock()
+	}
 	rdEnd := shut&shutRd != 0 || st.Ready&tcpsock.HungUp != 0
 	wrEnd := shut&shutWr != 0 || over && st.Err != nil
 	if over || rdEnd && wrEnd {
@@ -164,6 +171,9 @@ func (s *tcp) connErr(err error) syscall.Errno {
 	if s.told.Swap(true) {
 		return 0
 	}
+	if c := s.conn.Load(); c != nil && err == ntcp.ErrReset && c.Status().Ended {
+		return syscall.EPIPE // RST in CLOSE-WAIT
+	}
 	return errno(err, syscall.ECONNRESET)
 }
 
@@ -191,6 +201,9 @@ func (s *tcp) Recv(d vfs.Dst, m *Message, flags int) (int, error) {
 	if c == nil {
 		if e := s.takeErr(); e != 0 {
 			return 0, e
+		}
+		if s.lis.Load() == nil && s.shut.Load()&shutRd != 0 {
+			return 0, nil
 		}
 		return 0, syscall.ENOTCONN
 	}
@@ -299,10 +312,19 @@ func (s *tcp) Bind(_ Caller, a *Addr) error {
 	if err != nil {
 		return err
 	}
-	if s.claim != nil || s.conn.Load() != nil || s.lis.Load() != nil {
+	c := s.conn.Load()
+	over := c != nil && c.Status().State == ntcp.StateClosed
+	if over { // and with it the claim to a port that was not asked for
+		s.forget(c)
+	}
+	if s.claim != nil || c != nil && !over || s.lis.Load() != nil {
 		return syscall.EINVAL
 	}
-	return s.claimPort(ap)
+	if err := s.claimPort(ap); err != nil {
+		return err
+	}
+	s.claim.fresh = over
+	return nil
 }
 
 // claimPort takes the port of ap, or one that is free. Caller must hold mu.
@@ -319,10 +341,27 @@ func (s *tcp) claimPort(ap netip.AddrPort) error {
 	return nil
 }
 
+// forget ends what the connection c, if any, has had of addresses: a port that the
+// program has not asked for can be had by others, though getsockname goes on telling
+// it, as on Linux. Caller must hold mu.
+func (s *tcp) forget(c *tcpsock.Conn) {
+	switch {
+	case s.claim == nil && c != nil:
+		at := s.local.Addr() // of an earlier bind
+		if !at.IsValid() {
+			at = anyOf(s.domain)
+		}
+		s.local = netip.AddrPortFrom(at, c.Ends().Local.Port())
+	case s.claim != nil && s.claim.chosen && !s.claim.fresh:
+		s.net.ports.release(s.claim)
+		s.claim = nil
+	}
+}
+
 // portBusy says whether the stack knows of users of a TCP port beside those that the
 // port table has.
-func (n *Net) portBusy(port uint16) bool {
-	return n.stack.PortInUse(6, port) && n.tcp.PortBusy(port)
+func (n *Net) portBusy(port uint16, is func(netip.Addr) bool) bool {
+	return n.stack.PortInUse(6, port) && n.tcp.PortBusy(port, is)
 }
 
 // Listen is listen(2).
@@ -337,7 +376,11 @@ func (s *tcp) Listen(_ Caller, backlog int) error {
 		return nil
 	}
 	if s.claim == nil {
-		if err := s.claimPort(netip.AddrPortFrom(anyOf(s.domain), 0)); err != nil {
+		at := s.local.Addr() // of an earlier bind
+		if !at.IsValid() {
+			at = anyOf(s.domain)
+		}
+		if err := s.claimPort(netip.AddrPortFrom(at, 0)); err != nil {
 			return err
 		}
 	}
@@ -365,7 +408,7 @@ func anyOf(domain int) netip.Addr {
 }
 
 // Accept takes a connection that waits.
-func (s *tcp) Accept() (Socket, Addr, error) {
+func (s *tcp) Accept(int) (Socket, Addr, error) {
 	l := s.lis.Load()
 	if l == nil {
 		return nil, Addr{}, syscall.EINVAL
@@ -400,6 +443,8 @@ func (s *tcp) Connect(_ Caller, a *Addr) error {
 	switch {
 	case s.lis.Load() != nil || s.link == connected:
 		return syscall.EISCONN
+	case s.link == disconnecting:
+		return syscall.EINVAL
 	case s.link == connecting:
 		if err := s.connectEnd(); err != syscall.EAGAIN {
 			return err
@@ -417,8 +462,11 @@ func (s *tcp) Connect(_ Caller, a *Addr) error {
 		return syscall.ECONNREFUSED
 	}
 	var from netip.AddrPort
-	if s.claim != nil {
+	if s.local.Addr().IsValid() {
 		from = s.local
+		if s.claim == nil {
+			from = netip.AddrPortFrom(from.Addr(), 0)
+		}
 		if from.Addr().IsUnspecified() {
 			from = netip.AddrPortFrom(netip.Addr{}, from.Port())
 		} else if from.Addr().Is4() != to.Addr().Is4() {
@@ -426,8 +474,9 @@ func (s *tcp) Connect(_ Caller, a *Addr) error {
 		}
 	}
 	s.open.Store(false)
+	s.err = 0
 	s.told.Store(false)
-	s.shut.Store(0)
+	s.over.Store(false)
 	c, err := s.net.tcp.Connect(from, to, &tcpsock.DialConfig{
 		Options: s.tcpOptions(), RecvBuf: s.opt.rcvBuf / 2, SendBuf: s.opt.sndBuf / 2,
 		Path: s.pathFunc(), Arrival: s.arrived, PortFrom: firstPort, PortTo: lastPort,
@@ -442,7 +491,13 @@ func (s *tcp) Connect(_ Caller, a *Addr) error {
 	if s.opt.linger >= 0 {
 		_ = c.SetLinger(s.opt.linger)
 	}
-	s.conn.Store(c)
+	if old := s.conn.Swap(c); old != nil {
+		old.SetArrival(nil)
+		_ = old.Close()
+	}
+	if s.claim != nil {
+		s.claim.fresh = false
+	}
 	s.link = connecting
 	if err := s.connectEnd(); err != syscall.EAGAIN {
 		return err
@@ -471,8 +526,14 @@ func (s *tcp) connectEnd() error {
 	case st.State == ntcp.StateSynSent || st.State == ntcp.StateSynReceived:
 		return syscall.EAGAIN
 	case st.State == ntcp.StateClosed && st.Err != nil:
+		e := s.connErr(st.Err)
+		c := s.conn.Swap(nil)
 		s.link = unconnected
-		if e := s.connErr(st.Err); e != 0 {
+		s.shut.Store(0)
+		s.forget(c)
+		c.SetArrival(nil)
+		_ = c.Close()
+		if e != 0 {
 			return e
 		}
 		return syscall.ECONNABORTED
@@ -490,10 +551,24 @@ func (s *tcp) disconnect() {
 	if s.claim != nil {
 		s.claim.listening = false
 	}
+	if c != nil || l != nil {
+		s.forget(c)
+	}
 	s.shut.Store(0)
 	s.open.Store(false)
 	s.mu.Unlock()
 	if c != nil {
+		e := syscall.Errno(0)
+		switch st := c.Status(); {
+		case st.Err != nil:
+			e = s.connErr(st.Err)
+		case st.State != ntcp.StateClosed && st.State != ntcp.StateLastAck && st.State != ntcp.StateClosing:
+			e = syscall.ECONNRESET
+		}
+		s.mu.Lock()
+		s.err = e
+		s.mu.Unlock()
+		c.SetArrival(nil)
 		_ = c.SetLinger(0)
 		_ = c.Close()
 	}
@@ -517,10 +592,25 @@ func (s *tcp) Shutdown(how int) error {
 	}
 	c := s.conn.Load()
 	if c == nil {
+		s.shut.Or(bits) // all the same
+		s.list.Notify(poll.In | poll.Out | poll.RdHup | poll.Hup)
 		return syscall.ENOTCONN
 	}
-	switch c.Status().State {
+	state := c.Status().State
+	s.mu.Lock()
+	if s.link == connecting { // nobody has asked yet how that ended
+		switch state {
+		case ntcp.StateClosed:
+			s.link = disconnecting
+		case ntcp.StateSynSent, ntcp.StateSynReceived:
+		default:
+			s.link = connected
+		}
+	}
+	s.mu.Unlock()
+	switch state {
 	case ntcp.StateClosed:
+		s.shut.Or(bits)
 		return syscall.ENOTCONN
 	case ntcp.StateSynSent, ntcp.StateSynReceived:
 		s.disconnect()
@@ -536,12 +626,13 @@ func (s *tcp) Shutdown(how int) error {
 
 // LocalAddr is getsockname(2).
 func (s *tcp) LocalAddr() Addr {
-	if c := s.conn.Load(); c != nil {
-		return inetAddr(s.net, s.domain, c.Ends().Local)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return inetAddr(s.net, s.domain, s.local)
+	c := s.conn.Load()
+	if c == nil || s.claim != nil && s.claim.fresh { // bound after its end
+		return inetAddr(s.net, s.domain, s.local)
+	}
+	return inetAddr(s.net, s.domain, c.Ends().Local)
 }
 
 // PeerAddr is getpeername(2).

@@ -16,7 +16,8 @@ import (
 // udp is a SOCK_DGRAM socket of AF_INET or AF_INET6.
 type udp struct {
 	base
-	conn    atomic.Pointer[nudp.Conn] // nil before the socket has a port
+	conn    atomic.Pointer[nudp.Conn] // nil before the socket has had a port
+	bound   atomic.Bool               // it has one now
 	shut    atomic.Uint32
 	wanted  atomic.Uint32 // ControlSet of what Recv is to tell
 	whole   atomic.Bool   // no fragments: IP_PMTUDISC_DO
@@ -26,7 +27,8 @@ type udp struct {
 
 	// Guarded by mu.
 	claim  *binding
-	auto   bool // the port was chosen by a send or connect
+	auto   bool       // the port was not asked for
+	at     netip.Addr // that bind has asked for
 	gro    bool
 	corkOn bool   // UDP_CORK
 	corked []byte // of MSG_MORE and UDP_CORK: the datagram so far
@@ -84,14 +86,14 @@ func (s *udp) Recv(d vfs.Dst, m *Message, flags int) (int, error) {
 	}
 	c := s.conn.Load()
 	if c == nil {
-		return 0, s.nothing()
+		return 0, s.nothing(flags)
 	}
 	var um nudp.Message
 	room := d.Room()
 	n, err := c.TryReadTo(d, &um, flags&msgPeek != 0)
 	if err != nil {
 		if err == nudp.ErrWouldBlock {
-			return 0, s.nothing()
+			return 0, s.nothing(flags)
 		}
 		return 0, errno(err, syscall.EIO)
 	}
@@ -110,8 +112,10 @@ func (s *udp) Recv(d vfs.Dst, m *Message, flags int) (int, error) {
 	return n, nil
 }
 
-func (s *udp) nothing() error {
-	if s.shut.Load()&shutRd != 0 {
+// nothing is what Recv says where there is no datagram: the end, after a shutdown, is
+// only for those who wait.
+func (s *udp) nothing(flags int) error {
+	if s.shut.Load()&shutRd != 0 && flags&syscall.MSG_DONTWAIT == 0 {
 		return nil
 	}
 	return syscall.EAGAIN
@@ -150,8 +154,12 @@ func (s *udp) Send(_ Caller, src vfs.Src, m *Message, flags int) (int, error) {
 	case flags&msgOOB != 0:
 		return 0, syscall.EOPNOTSUPP
 	}
-	if s.shut.Load()&shutWr != 0 {
-		return 0, syscall.EPIPE
+	c := s.conn.Load()
+	if !s.bound.Load() { // also where nothing will be sent
+		var err error
+		if c, err = s.autobind(); err != nil {
+			return 0, err
+		}
 	}
 	var um nudp.Message
 	seg := int(s.segment.Load())
@@ -173,18 +181,17 @@ func (s *udp) Send(_ Caller, src vfs.Src, m *Message, flags int) (int, error) {
 			seg = m.Control.Segment
 		}
 	}
-	c := s.conn.Load()
-	if c == nil {
-		if !um.Addr.IsValid() {
-			return 0, syscall.EDESTADDRREQ
-		}
-		var err error
-		if c, err = s.autobind(); err != nil {
-			return 0, err
-		}
+	if !um.Addr.IsValid() && !c.RemoteAddrPort().IsValid() {
+		return 0, syscall.EDESTADDRREQ
 	}
 	if !s.bcast.Load() && um.Addr.Addr() == broadcast4 {
 		return 0, syscall.EACCES
+	}
+	if s.shut.Load()&shutWr != 0 {
+		if err := c.TakeErr(); err != nil {
+			return 0, errno(err, syscall.EIO)
+		}
+		return 0, syscall.EPIPE
 	}
 	if flags&msgMore != 0 || s.more.Load() {
 		return s.sendCorked(c, src, m, &um, flags&msgMore != 0)
@@ -260,11 +267,15 @@ func (s *udp) push(c *nudp.Conn, um *nudp.Message) error {
 func (s *udp) autobind() (*nudp.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.conn.Load(); c != nil {
-		return c, nil
+	if s.bound.Load() {
+		return s.conn.Load(), nil
 	}
 	s.auto = true
-	if err := s.bindTo(netip.AddrPortFrom(anyOf(s.domain), 0)); err != nil {
+	at := s.at
+	if !at.IsValid() {
+		at = anyOf(s.domain)
+	}
+	if err := s.bindTo(netip.AddrPortFrom(at, 0)); err != nil {
 		return nil, syscall.EAGAIN
 	}
 	return s.conn.Load(), nil
@@ -278,11 +289,14 @@ func (s *udp) Bind(_ Caller, a *Addr) error {
 	if err != nil {
 		return err
 	}
-	if s.conn.Load() != nil {
+	if s.bound.Load() {
 		return syscall.EINVAL
 	}
-	s.auto = false
-	return s.bindTo(ap)
+	if err := s.bindTo(ap); err != nil {
+		return err
+	}
+	s.auto, s.at = ap.Port() == 0, ap.Addr()
+	return nil
 }
 
 // bindTo takes the port of ap, or one that is free. Caller must hold mu.
@@ -293,13 +307,22 @@ func (s *udp) bindTo(ap netip.AddrPort) error {
 		only: s.opt.ip.v6only, reuse: s.opt.reuseAddr, share: s.opt.reusePort,
 	}
 	explicit := ap.Port() != 0
-	busy := func(p uint16) bool { return !explicit && n.stack.PortInUse(17, p) }
+	busy := func(p uint16, _ func(netip.Addr) bool) bool { return !explicit && n.stack.PortInUse(17, p) }
 	if err := n.udpPorts.claim(b, firstPort, lastPort, rand.Uint32(), busy); err != nil {
 		return err
 	}
 	queue := udpQueue
 	if s.opt.rcvBuf > defaultBuf {
 		queue = min(udpQueue*s.opt.rcvBuf/defaultBuf, 4096)
+	}
+	if c := s.conn.Load(); c != nil { // it has left a port before
+		if err := c.Rebind(netip.AddrPortFrom(ap.Addr(), b.port)); err != nil {
+			n.udpPorts.release(b)
+			return errno(err, syscall.EADDRINUSE)
+		}
+		s.claim = b
+		s.bound.Store(true)
+		return nil
 	}
 	c, err := nudp.Listen(n.stack, netip.AddrPortFrom(ap.Addr(), b.port), nudp.Options{
 		Queue: queue, V6Only: s.opt.ip.v6only, Share: b.reuse || b.share, Spread: b.share, Arrival: s.arrive,
@@ -310,6 +333,7 @@ func (s *udp) bindTo(ap netip.AddrPort) error {
 	}
 	s.claim = b
 	s.conn.Store(c)
+	s.bound.Store(true)
 	s.setLife(c)
 	return nil
 }
@@ -334,12 +358,16 @@ func (s *udp) setLife(c *nudp.Conn) {
 func (s *udp) Listen(Caller, int) error { return syscall.EOPNOTSUPP }
 
 // Accept is EOPNOTSUPP.
-func (s *udp) Accept() (Socket, Addr, error) { return nil, Addr{}, syscall.EOPNOTSUPP }
+func (s *udp) Accept(int) (Socket, Addr, error) { return nil, Addr{}, syscall.EOPNOTSUPP }
 
 // Connect is connect(2): from now on the socket knows one peer only.
 func (s *udp) Connect(_ Caller, a *Addr) error {
 	if a.Family == syscall.AF_UNSPEC {
 		return s.disconnect()
+	}
+	c, err := s.autobind() // also where it fails then
+	if err != nil {
+		return err
 	}
 	to, err := s.peerAddr(a)
 	if err != nil {
@@ -348,14 +376,13 @@ func (s *udp) Connect(_ Caller, a *Addr) error {
 	if to.Addr() == broadcast4 && !s.bcast.Load() {
 		return syscall.EACCES
 	}
-	c, err := s.autobind()
-	if err != nil {
-		return err
+	if to.Port() == 0 { // as good as nobody
+		return s.disconnect()
 	}
-	if to.Port() == 0 || to.Addr().IsMulticast() { // nobody there would answer
-		to = netip.AddrPortFrom(to.Addr(), max(to.Port(), 1))
-	}
-	if err := c.Connect(to); err != nil {
+	s.mu.Lock()
+	local := s.claim.addr
+	s.mu.Unlock()
+	if err := c.Connect(local, to); err != nil {
 		return errno(err, syscall.ENETUNREACH)
 	}
 	return nil
@@ -368,14 +395,18 @@ func (s *udp) disconnect() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.conn.Load()
-	if c == nil || !c.RemoteAddrPort().IsValid() {
+	if c == nil || !s.bound.Load() {
 		return nil
 	}
-	if s.auto { // the port goes too
-		s.conn.Store(nil)
+	if s.auto { // the port goes, also where there was no peer
+		s.bound.Store(false)
 		s.net.udpPorts.release(s.claim)
 		s.claim = nil
-		return errnoOf(c.Close())
+		c.Leave()
+		return nil
+	}
+	if !c.RemoteAddrPort().IsValid() {
+		return nil
 	}
 	local := s.claim.addr
 	if local == netip.IPv6Unspecified() && !s.claim.only {
@@ -398,9 +429,7 @@ func (s *udp) Shutdown(how int) error {
 	}
 	c := s.conn.Load()
 	connected := c != nil && c.RemoteAddrPort().IsValid()
-	if connected {
-		s.shut.Or(uint32(how + 1))
-	}
+	s.shut.Or(uint32(how + 1)) // also where it is not connected
 	s.list.Notify(poll.In | poll.Out | poll.RdHup | poll.Hup)
 	if !connected {
 		return syscall.ENOTCONN
@@ -410,11 +439,12 @@ func (s *udp) Shutdown(how int) error {
 
 // LocalAddr is getsockname(2).
 func (s *udp) LocalAddr() Addr {
-	c := s.conn.Load()
-	if c == nil {
-		return inetAddr(s.net, s.domain, netip.AddrPort{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.bound.Load() {
+		return inetAddr(s.net, s.domain, netip.AddrPortFrom(s.at, 0))
 	}
-	return inetAddr(s.net, s.domain, c.LocalAddrPort())
+	return inetAddr(s.net, s.domain, s.conn.Load().LocalAddrPort())
 }
 
 // PeerAddr is getpeername(2).

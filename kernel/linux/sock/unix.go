@@ -182,7 +182,7 @@ func (s *unix) Listen(c Caller, backlog int) error {
 }
 
 // Accept takes a connection that waits.
-func (s *unix) Accept() (Socket, Addr, error) {
+func (s *unix) Accept(flags int) (Socket, Addr, error) {
 	if !s.byConn() {
 		return nil, Addr{}, syscall.EOPNOTSUPP
 	}
@@ -194,7 +194,7 @@ func (s *unix) Accept() (Socket, Addr, error) {
 	}
 	if len(s.pending) == 0 {
 		t.mu.Unlock()
-		if s.shut.Load()&shutRd != 0 {
+		if s.shut.Load()&shutRd != 0 && flags&syscall.MSG_DONTWAIT == 0 {
 			return nil, Addr{}, syscall.EINVAL
 		}
 		return nil, Addr{}, syscall.EAGAIN
@@ -220,7 +220,7 @@ func (s *unix) Connect(c Caller, a *Addr) error {
 	if a.Family != syscall.AF_UNIX || a.Path == "" {
 		return syscall.EINVAL
 	}
-	o, err := s.net.unix.find(c, a.Path)
+	o, err := s.net.unix.find(c, a.Path, s.typ)
 	if err != nil {
 		return err
 	}
@@ -246,8 +246,7 @@ func (s *unix) setPeer(o *unix) {
 	if old == nil || old == o {
 		return
 	}
-	s.in.drop(false)
-	if old.peer.Load() == s && !old.dead.Load() {
+	if s.in.drop(false) && old.peer.Load() == s && !old.dead.Load() {
 		old.err.Store(int32(syscall.ECONNRESET))
 		old.list.Notify(poll.Err)
 	}
@@ -257,14 +256,6 @@ func (s *unix) setPeer(o *unix) {
 func (s *unix) connectTo(o *unix, c Cred) error {
 	t := &s.net.unix
 	t.mu.Lock()
-	switch s.state.Load() {
-	case unixConnected:
-		t.mu.Unlock()
-		return syscall.EISCONN
-	case unixListening:
-		t.mu.Unlock()
-		return syscall.EINVAL
-	}
 	if o.dead.Load() || o.state.Load() != unixListening || o.shut.Load()&shutRd != 0 {
 		t.mu.Unlock()
 		return syscall.ECONNREFUSED
@@ -273,6 +264,14 @@ func (s *unix) connectTo(o *unix, c Cred) error {
 		t.mu.Unlock()
 		o.in.waitFor(s)
 		return syscall.EAGAIN
+	}
+	switch s.state.Load() {
+	case unixConnected:
+		t.mu.Unlock()
+		return syscall.EISCONN
+	case unixListening:
+		t.mu.Unlock()
+		return syscall.EINVAL
 	}
 	n, _ := s.net.newUnix(s.typ, 0)
 	n.name.Store(o.name.Load())

@@ -44,7 +44,7 @@ func (s *unix) credOf(c Caller) Cred {
 // address fills in what goes with a letter beside its octets. The rights are the
 // letter's from then on.
 func (s *unix) address(l *letter, c Caller, m *Message) {
-	l.from, l.name, l.cred = s, s.name.Load(), s.credOf(c)
+	l.from, l.cred = s, s.credOf(c)
 	if m == nil {
 		return
 	}
@@ -131,13 +131,25 @@ func (s *unix) sendLetter(o *unix, c Caller, src vfs.Src, m *Message, n int) (in
 }
 
 func (s *unix) sendDatagram(c Caller, src vfs.Src, m *Message) (int, error) {
+	n := src.Left()
+	limit := s.sndLimit()
+	switch {
+	case n > limit-32:
+		return 0, syscall.EMSGSIZE
+	case s.byConn() && s.state.Load() != unixConnected:
+		return 0, syscall.ENOTCONN
+	case !s.byConn() && m != nil && m.Addr.Family != syscall.AF_UNSPEC && (m.Addr.Family != syscall.AF_UNIX || m.Addr.Path == ""):
+		return 0, syscall.EINVAL
+	}
+	if e := s.takeErr(); e != 0 {
+		return 0, e
+	}
+	if s.shut.Load()&shutWr != 0 {
+		return 0, syscall.EPIPE
+	}
 	o := s.peer.Load()
 	if m != nil && m.Addr.Family != syscall.AF_UNSPEC {
-		if s.byConn() { // SOCK_SEQPACKET ignores it
-			if s.state.Load() != unixConnected {
-				return 0, syscall.ENOTCONN
-			}
-		} else {
+		if !s.byConn() { // SOCK_SEQPACKET ignores it
 			var err error
 			if o, err = s.sendTo(c, &m.Addr); err != nil {
 				return 0, err
@@ -147,13 +159,8 @@ func (s *unix) sendDatagram(c Caller, src vfs.Src, m *Message) (int, error) {
 	if o == nil {
 		return 0, syscall.ENOTCONN
 	}
-	n := src.Left()
-	limit := s.sndLimit()
-	if n > limit-32 {
-		return 0, syscall.EMSGSIZE
-	}
-	if s.shut.Load()&shutWr != 0 {
-		return 0, syscall.EPIPE
+	if p := o.peer.Load(); !s.byConn() && p != nil && p != s {
+		return 0, syscall.EPERM
 	}
 	if o.dead.Load() {
 		if s.byConn() {
@@ -181,18 +188,12 @@ func (s *unix) sendDatagram(c Caller, src vfs.Src, m *Message) (int, error) {
 
 // sendTo finds the receiver of one datagram.
 func (s *unix) sendTo(c Caller, a *Addr) (*unix, error) {
-	if a.Family != syscall.AF_UNIX || a.Path == "" {
-		return nil, syscall.EINVAL
-	}
-	o, err := s.net.unix.find(c, a.Path)
+	o, err := s.net.unix.find(c, a.Path, s.typ)
 	if err != nil {
 		return nil, err
 	}
 	if o.typ != s.typ {
 		return nil, syscall.EPROTOTYPE
-	}
-	if p := o.peer.Load(); p != nil && p != s {
-		return nil, syscall.EPERM
 	}
 	return o, nil
 }
@@ -272,12 +273,12 @@ func (s *unix) recvStream(d vfs.Dst, m *Message, flags int) (int, error) {
 }
 
 func (s *unix) recvDatagram(d vfs.Dst, m *Message, flags int) (int, error) {
+	if e := s.takeErr(); e != 0 {
+		return 0, e
+	}
 	l := s.in.front()
 	if l == nil {
-		if e := s.takeErr(); e != 0 {
-			return 0, e
-		}
-		if s.shut.Load()&shutRd != 0 {
+		if s.shut.Load()&shutRd != 0 && (s.byConn() || flags&syscall.MSG_DONTWAIT == 0) {
 			return 0, nil
 		}
 		return 0, syscall.EAGAIN
@@ -311,8 +312,8 @@ func (s *unix) tell(l *letter, m *Message, cred bool) {
 	if m == nil {
 		return
 	}
-	if l.name != nil {
-		m.Addr = *l.name
+	if a := l.from.name.Load(); a != nil { // also where it was bound after it sent
+		m.Addr = *a
 	}
 	if cred {
 		m.Control.Have |= HasCred

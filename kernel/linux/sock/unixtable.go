@@ -12,7 +12,7 @@ import (
 // two of them have to do with each other.
 type unixTable struct {
 	mu       sync.Mutex
-	abstract map[string]*unix
+	abstract map[abstractKey]*unix
 	nodes    map[nodeKey]*unix
 	auto     uint32
 
@@ -20,11 +20,17 @@ type unixTable struct {
 	count  int           // files that are in such messages, in all
 }
 
+// abstractKey is a name in the abstract space: each type has its own.
+type abstractKey struct {
+	typ  int
+	name string
+}
+
 // nodeKey is an inode.
 type nodeKey struct{ dev, ino uint64 }
 
 func (t *unixTable) init() {
-	t.abstract, t.nodes, t.flying = map[string]*unix{}, map[nodeKey]*unix{}, map[*unix]int{}
+	t.abstract, t.nodes, t.flying = map[abstractKey]*unix{}, map[nodeKey]*unix{}, map[*unix]int{}
 }
 
 func keyOf(n vfs.Node) (nodeKey, error) {
@@ -50,7 +56,7 @@ func (t *unixTable) bind(s *unix, name string, node vfs.Node) error {
 		for range 1 << 20 { // autobind: five hexadecimal digits
 			t.auto = (t.auto + 1) & 0xfffff
 			name = fmt.Sprintf("\x00%05x", t.auto)
-			if t.abstract[name] == nil {
+			if t.abstract[abstractKey{s.typ, name}] == nil {
 				break
 			}
 			name = ""
@@ -58,12 +64,12 @@ func (t *unixTable) bind(s *unix, name string, node vfs.Node) error {
 		if name == "" {
 			return syscall.ENOSPC
 		}
-		t.abstract[name] = s
+		t.abstract[abstractKey{s.typ, name}] = s
 	default:
-		if t.abstract[name] != nil {
+		if t.abstract[abstractKey{s.typ, name}] != nil {
 			return syscall.EADDRINUSE
 		}
-		t.abstract[name] = s
+		t.abstract[abstractKey{s.typ, name}] = s
 	}
 	s.name.Store(&Addr{Family: syscall.AF_UNIX, Path: name})
 	return nil
@@ -78,17 +84,17 @@ func (t *unixTable) unbind(s *unix) {
 		if t.nodes[s.key] == s {
 			delete(t.nodes, s.key)
 		}
-	case t.abstract[a.Path] == s:
-		delete(t.abstract, a.Path)
+	case t.abstract[abstractKey{s.typ, a.Path}] == s:
+		delete(t.abstract, abstractKey{s.typ, a.Path})
 	}
 }
 
-// find is the socket with a name.
-func (t *unixTable) find(c Caller, name string) (*unix, error) {
+// find is the socket with a name, for one of the type.
+func (t *unixTable) find(c Caller, name string, typ int) (*unix, error) {
 	if name[0] == 0 {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if s := t.abstract[name]; s != nil {
+		if s := t.abstract[abstractKey{typ, name}]; s != nil {
 			return s, nil
 		}
 		return nil, syscall.ECONNREFUSED

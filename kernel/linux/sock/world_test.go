@@ -170,7 +170,7 @@ func pairTCP(t testing.TB, n *Net, domain int) (a, b Socket) {
 		t.Fatal(err)
 	}
 	wait(t, l, poll.In)
-	b, from, err := l.Accept()
+	b, from, err := l.Accept(0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestUnixStream(t *testing.T) {
 	if err := a.Connect(c, &Addr{Family: syscall.AF_UNIX, Path: "/run/s"}); err != nil {
 		t.Fatal(err)
 	}
-	b, _, err := l.Accept()
+	b, _, err := l.Accept(0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,6 +54,9 @@ func (c *Conn) Writable() bool {
 // HungUp reports that the peer sends no more, or that no more is taken.
 func (c *Conn) HungUp() bool { return c.finTaken || c.rdShut || c.state == StateClosed }
 
+// FinTaken reports that the peer's FIN has come, after all octets before it.
+func (c *Conn) FinTaken() bool { return c.finTaken }
+
 // FinPending reports that the user has closed and the peer does not have all
 // octets yet.
 func (c *Conn) FinPending() bool {

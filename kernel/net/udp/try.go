@@ -36,15 +36,16 @@ type Src interface {
 }
 
 // Connect makes the socket exchange datagrams with remote alone, in place of any
-// peer before. Datagrams that have come in before stay to be read.
-func (c *Conn) Connect(remote netip.AddrPort) error {
+// peer before, from the address local, which is chosen where it is unspecified.
+// Datagrams that have come in before stay to be read.
+func (c *Conn) Connect(local netip.Addr, remote netip.AddrPort) error {
 	c.change.Lock()
 	defer c.change.Unlock()
 	if c.closed.Load() {
 		return net.ErrClosed
 	}
 	old := c.ends.Load()
-	r, err := c.stack.Route(old.local.Addr(), remote.Addr())
+	r, err := c.stack.Route(local, remote.Addr())
 	if err != nil {
 		return err
 	}
@@ -88,8 +89,43 @@ func (c *Conn) Disconnect(local netip.Addr) error {
 		e = &ends{local: netip.AddrPortFrom(netip.IPv6Unspecified(), old.local.Port())}
 	}
 	c.ends.Store(e)
-	c.err.Store(nil)
 	c.stack.Remove(old.tuple(), &c.sink)
+	return nil
+}
+
+// Leave takes the socket's port away. What has come in stays to be read; Rebind gives
+// it another.
+func (c *Conn) Leave() {
+	c.change.Lock()
+	defer c.change.Unlock()
+	old := c.ends.Swap(&ends{})
+	switch {
+	case c.closed.Load():
+	case old.remote.IsValid():
+		c.stack.Remove(old.tuple(), &c.sink)
+	default:
+		c.unbind(old)
+	}
+}
+
+// Rebind makes a socket that has left its port take datagrams to local, as Listen.
+func (c *Conn) Rebind(local netip.AddrPort) error {
+	c.change.Lock()
+	defer c.change.Unlock()
+	if local.Addr() == netip.IPv6Unspecified() && !c.opts.V6Only {
+		local = netip.AddrPortFrom(netip.Addr{}, local.Port())
+	}
+	e := &ends{local: local}
+	if err := c.bind(e); err != nil {
+		if errors.Is(err, demux.ErrExists) {
+			return syscall.EADDRINUSE
+		}
+		return err
+	}
+	if !local.Addr().IsValid() {
+		e = &ends{local: netip.AddrPortFrom(netip.IPv6Unspecified(), local.Port())}
+	}
+	c.ends.Store(e)
 	return nil
 }
 

@@ -47,7 +47,9 @@ func (c *Conn) setRoute(r *stack.Route) {
 func (c *Conn) route(local, a netip.Addr) (*stack.Route, error) {
 	a = a.Unmap()
 	if !local.IsValid() || local.IsMulticast() {
-		local = c.local().Addr()
+		if local = c.local().Addr(); local.IsValid() && local.Is4() != a.Is4() {
+			local = netip.Addr{} // a socket of both families, whose peer is of the other
+		}
 	}
 	r := c.routes[slot(a)].Load()
 	if r != nil && r.Remote() == a && (r.Local() == local || !local.IsValid() || local.IsUnspecified()) {

@@ -169,8 +169,11 @@ func (f *frame) recv(o *fd.Open) (int, error) {
 		_, typ, _ := f.s.Kind()
 		f.all = typ == syscall.SOCK_STREAM
 	}
+	if o.Nonblock() {
+		f.flags |= syscall.MSG_DONTWAIT
+	}
 	err := f.recvOnce()
-	if err == syscall.EAGAIN && f.flags&syscall.MSG_DONTWAIT == 0 && !o.Nonblock() {
+	if err == syscall.EAGAIN && f.flags&syscall.MSG_DONTWAIT == 0 {
 		r, _ := f.s.Timeouts()
 		err = fd.Retry(f.t, f.s, poll.In|poll.RdHup, after(r), f.recvs)
 	}
@@ -182,13 +185,16 @@ func (f *frame) recv(o *fd.Open) (int, error) {
 
 // acceptWait is accept, which waits where it may.
 func acceptWait(t *task.Task, o *fd.Open, s sock.Socket) (sock.Socket, sock.Addr, error) {
-	c, from, err := s.Accept()
-	if err != syscall.EAGAIN || o.Nonblock() {
+	if o.Nonblock() {
+		return s.Accept(syscall.MSG_DONTWAIT)
+	}
+	c, from, err := s.Accept(0)
+	if err != syscall.EAGAIN {
 		return c, from, err
 	}
 	r, _ := s.Timeouts()
 	err = fd.Retry(t, s, poll.In, after(r), func() (err error) {
-		c, from, err = s.Accept()
+		c, from, err = s.Accept(0)
 		return err
 	})
 	return c, from, err

@@ -44,11 +44,12 @@ func (h *Host) Connect(local, remote netip.AddrPort, cfg *DialConfig) (*Conn, er
 	return c, nil
 }
 
-// PortBusy reports whether a connection, TIME-WAIT included, uses the local port.
-func (h *Host) PortBusy(port uint16) bool {
+// PortBusy reports whether a connection, TIME-WAIT included, uses the local port with
+// an address for which is says so.
+func (h *Host) PortBusy(port uint16, is func(netip.Addr) bool) bool {
 	h.mu.Lock()
 	for t := range h.flows {
-		if t.Local.Port() == port {
+		if t.Local.Port() == port && is(t.Local.Addr()) {
 			h.mu.Unlock()
 			return true
 		}
@@ -57,7 +58,7 @@ func (h *Host) PortBusy(port uint16) bool {
 	h.tw.mu.Lock()
 	defer h.tw.mu.Unlock()
 	for e := h.tw.head; e != nil; e = e.next {
-		if e.w.Tuple.Local.Port() == port {
+		if l := e.w.Tuple.Local; l.Port() == port && is(l.Addr()) {
 			return true
 		}
 	}
@@ -93,6 +94,7 @@ type Status struct {
 	State tcp.State
 	Ready Ready
 	Err   error // why it failed, nil where it did not
+	Ended bool  // the peer had closed its direction
 }
 
 // Status takes what has come in and tells how c is.
@@ -103,7 +105,7 @@ func (c *Conn) Status() Status {
 	if c.pull(now) {
 		c.settle(now)
 	}
-	s := Status{State: c.core.State(), Ready: c.ready(), Err: c.core.Err()}
+	s := Status{State: c.core.State(), Ready: c.ready(), Err: c.core.Err(), Ended: c.core.FinTaken()}
 	if c.detached && s.State == tcp.StateTimeWait {
 		s.State = tcp.StateClosed // of the user's business with it
 	}
