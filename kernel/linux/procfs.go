@@ -2,7 +2,6 @@ package linux
 
 import (
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -267,36 +266,16 @@ func (e *entry) FD(n int) (procfs.FD, bool) {
 	}
 	defer o.Release()
 	out := procfs.FD{Path: o.Where(), Flags: o.Flags(), Read: o.CanRead(), Write: o.CanWrite()}
-	if pos, err := o.Seek(0, 1); err == nil {
-		out.Pos = pos
-	}
+	out.Pos, out.Extra = o.Pos(), o.Info()
 	if out.Path.IsZero() {
-		out.Name = "anon_inode:[file]"
-		if s, ok := o.File().(interface{ String() string }); ok {
-			out.Name = s.String()
-		} else if node := o.File().Node(); node != nil {
-			out.Name = nodeName(node)
+		out.Name = o.Describe()
+		if node := o.File().Node(); node != nil {
 			if p, err := e.s.Tree.Anon(node, out.Name); err == nil {
 				out.Path = p
 			}
 		}
 	}
 	return out, true
-}
-
-// nodeName is what a pipe or socket without a name is shown as.
-func nodeName(n vfs.Node) string {
-	a, err := n.Attr()
-	if err != nil {
-		return "anon_inode:[file]"
-	}
-	switch a.Type {
-	case vfs.TypePipe:
-		return "pipe:[" + strconv.FormatUint(a.Ino, 10) + "]"
-	case vfs.TypeSocket:
-		return "socket:[" + strconv.FormatUint(a.Ino, 10) + "]"
-	}
-	return "anon_inode:[" + strconv.FormatUint(a.Ino, 10) + "]"
 }
 
 func (e *entry) SetComm(name string) error {

@@ -38,13 +38,6 @@ func (o *Open) Attr() (vfs.Attr, error) {
 	return vfs.Attr{Dev: anonDev, Ino: anonIno, Mode: 0o600, Nlink: 1, BlockSize: 4096}, nil
 }
 
-// Attr is that of a pipe. That of a FIFO is its node's.
-func (e *pipeEnd) Attr() (vfs.Attr, error) {
-	p := e.pipe
-	return vfs.Attr{Dev: anonDev, Ino: p.ino, Type: vfs.TypePipe, Mode: 0o600, Nlink: 1, BlockSize: 4096,
-		Atime: p.made, Mtime: p.made, Ctime: p.made}, nil
-}
-
 // Describe is the text of the link in /proc/PID/fd of what has no path, "" of what has
 // one.
 func (o *Open) Describe() string {
@@ -57,6 +50,8 @@ func (o *Open) Describe() string {
 		return f.Describe()
 	case *pipeEnd:
 		return "pipe:[" + strconv.FormatUint(f.pipe.ino, 10) + "]"
+	case interface{ String() string }:
+		return f.String()
 	case *eventFD:
 		kind = "eventfd"
 	case *TimerFD:
@@ -68,15 +63,17 @@ func (o *Open) Describe() string {
 	case *Inotify:
 		return "anon_inode:inotify"
 	default:
+		if a, err := o.Attr(); err == nil && a.Type == vfs.TypeSocket {
+			return "socket:[" + strconv.FormatUint(a.Ino, 10) + "]"
+		}
 		kind = "file"
 	}
 	return "anon_inode:[" + kind + "]"
 }
 
-// Info is the text of /proc/PID/fdinfo of o.
+// Info are the lines of /proc/PID/fdinfo that are particular to the kind of file.
 func (o *Open) Info() string {
-	flags := o.Flags()
-	s := "pos:\t" + strconv.FormatInt(o.Pos(), 10) + "\nflags:\t0" + strconv.FormatInt(int64(flags), 8) + "\n"
+	s := ""
 	switch f := o.file.(type) {
 	case *eventFD:
 		s += "eventfd-count: " + strconv.FormatUint(f.n.Load(), 16) + "\n"

@@ -39,49 +39,18 @@ func openFIFO(n vfs.Node, flags int) (vfs.File, error) {
 	if !ok {
 		return nil, syscall.EIO
 	}
-	mode := flags & syscall.O_ACCMODE
-	if mode == syscall.O_ACCMODE {
-		return nil, syscall.EINVAL
-	}
-	e := &pipeEnd{reads: mode != syscall.O_WRONLY, writes: mode != syscall.O_RDONLY}
-	if flags&syscall.O_DIRECT != 0 {
-		e.packets.Store(true)
-	}
-
 	fifos.mu.Lock()
+	defer fifos.mu.Unlock()
 	p := fifos.open[key]
 	if p == nil {
 		p = newPipe()
 		p.fifo, p.key, p.node = true, key, n
 	}
-	p.mu.Lock()
-	if !e.reads && flags&syscall.O_NONBLOCK != 0 && p.readers == 0 {
-		p.mu.Unlock()
-		fifos.mu.Unlock()
-		return nil, syscall.ENXIO
+	e, err := p.join(flags)
+	if err != nil {
+		return nil, err
 	}
 	fifos.open[key] = p
-	e.pipe = p
-	had := p.writers > 0
-	if e.reads {
-		p.readers++
-		p.rOpens++
-	}
-	if e.writes {
-		p.writers++
-		p.wOpens++
-		had = true
-	}
-	if e.reads && e.writes {
-		p.both.Add(1)
-	}
-	e.sawWriter.Store(had)
-	e.wOpens, e.rOpens = p.wOpens, p.rOpens
-	e.alone = e.reads != e.writes && (p.readers == 0 || p.writers == 0)
-	p.settle()
-	p.mu.Unlock()
-	fifos.mu.Unlock()
-	p.openers.Notify(poll.In)
 	return e, nil
 }
 

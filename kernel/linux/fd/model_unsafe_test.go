@@ -234,7 +234,7 @@ func (p *pair) unread(f *twin) {
 // order of epoll's events, edges and one-shots, and when exactly a pipe is full.
 func TestModelAgainstLinux(t *testing.T) {
 	runs := 300
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		runs = 30
 	}
 	for seed := range runs {

@@ -42,7 +42,7 @@ type pipe struct {
 	readers int
 	writers int
 	spares  []*page
-	node    vfs.Node // of a FIFO
+	node    vfs.Node // of a FIFO that of the file system
 	ino     uint64
 	made    time.Time
 
@@ -66,6 +66,7 @@ const (
 func newPipe() *pipe {
 	p := &pipe{slots: make([]pipeBuf, pipeSlots)}
 	p.ino, p.made = born()
+	p.node = &pipeNode{p: p}
 	p.settle()
 	return p
 }
@@ -312,7 +313,7 @@ func (e *pipeEnd) handOn(want poll.Events) {
 	}
 }
 
-// Node is a FIFO's, nil for a pipe.
+// Node is the inode.
 func (e *pipeEnd) Node() vfs.Node { return e.pipe.node }
 
 // Seekable is false.

@@ -266,7 +266,7 @@ func (o *Open) Seek(off int64, whence int) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if at == 0 {
+	if at == 0 && whence == 0 {
 		if r, ok := o.file.(vfs.DirPositioner); ok {
 			r.Rewind()
 		}
