@@ -319,13 +319,16 @@ func (f *ttyFile) Read(d vfs.Dst, _ int64) (int, error) {
 	}
 	n := min(len(t.input), d.Room())
 	if canonical {
+		line := false
 		for i, c := range t.input[:n] {
-			if c == '\n' || c != 0 && (c == t.t.cc[veol] || c == t.t.cc[veol2]) {
+			if line = c == '\n' || c != 0 && (c == t.t.cc[veol] || c == t.t.cc[veol2]); line {
 				n = i + 1
 				break
 			}
 		}
-		if len(t.eofs) > 0 && t.eofs[0] <= n {
+		// A ^D ends a line like a newline that is not there; right after one it is the
+		// end of the file, told by the next read.
+		if len(t.eofs) > 0 && (t.eofs[0] < n || t.eofs[0] == n && !line) {
 			n = t.eofs[0]
 			t.eofs = t.eofs[:copy(t.eofs, t.eofs[1:])]
 		}
