@@ -71,11 +71,11 @@ func serve(c *CPU) {
 }
 
 func flushRequested(c *CPU) {
-	if c.CR3 != request.arg {
+	if c.CR3&^rootBits != request.arg {
 		return // the load of another root has dropped them
 	}
 	if request.n > MaxPages {
-		arch.WriteCR3(c.CR3)
+		arch.WriteCR3(request.arg)
 		return
 	}
 	for i := uintptr(0); i < request.n; i++ {
@@ -84,8 +84,36 @@ func flushRequested(c *CPU) {
 }
 
 func leaveRoot(c *CPU, root uintptr) {
-	if c.CR3 == root {
+	if c.CR3&^rootBits == root {
 		LoadRoot(c, KernelRoot)
+	}
+}
+
+// Bits in CPU.CR3 beside the root. A processor that idles on a program's root is
+// lazy: it is not interrupted for a flush, but loads the root anew before it enters
+// ring 3 again if one has left stale there.
+const (
+	rootLazy  = 1
+	rootStale = 2
+	rootBits  = rootLazy | rootStale
+)
+
+// Rest is for a processor that is about to idle: it completes the image of the User
+// whose registers it has, and becomes lazy, so that others need not wake it.
+func Rest(c *CPU) {
+	if Count() == 1 {
+		return
+	}
+	dropFP(c)
+	if c.CR3 != KernelRoot && c.CR3&rootLazy == 0 { // others write to the word of one that is lazy
+		atomic.StoreUintptr(&c.CR3, c.CR3|rootLazy)
+	}
+}
+
+// useRoot makes root the one that this processor runs on.
+func useRoot(c *CPU, root uintptr) {
+	if c.CR3 != root && !atomic.CompareAndSwapUintptr(&c.CR3, root|rootLazy, root) {
+		LoadRoot(c, root)
 	}
 }
 
@@ -100,11 +128,20 @@ func LoadRoot(c *CPU, root uintptr) {
 	arch.WriteCR3(root)
 }
 
-// users returns the other processors that use root.
-func users(c *CPU, root uintptr) (mask uint64) {
+// users returns the other processors that use root; with lazy those too that idle on
+// it, which otherwise are told to load it anew.
+func users(c *CPU, root uintptr, lazy bool) (mask uint64) {
 	n := Count()
 	for i := 0; i < n; i++ {
-		if i != int(c.ID) && atomic.LoadUintptr(&all[i].CR3) == root {
+		p := &all[i].CR3
+		r := atomic.LoadUintptr(p)
+		if i == int(c.ID) || r&^rootBits != root {
+			continue
+		}
+		if !lazy && r&rootLazy != 0 && atomic.CompareAndSwapUintptr(p, root|rootLazy, root|rootBits) {
+			continue
+		}
+		if lazy || atomic.LoadUintptr(p) != root|rootBits {
 			mask |= 1 << uint(i)
 		}
 	}
@@ -115,7 +152,7 @@ func users(c *CPU, root uintptr) (mask uint64) {
 // whose addresses are at list, or all of them if n > MaxPages. The entries in
 // memory are changed already.
 func FlushPages(c *CPU, root, list, n uintptr) {
-	if c.CR3 == root {
+	if c.CR3&^rootBits == root {
 		if n > MaxPages {
 			arch.WriteCR3(root)
 		} else {
@@ -124,7 +161,7 @@ func FlushPages(c *CPU, root, list, n uintptr) {
 			}
 		}
 	}
-	mask := users(c, root)
+	mask := users(c, root, false)
 	if mask == 0 {
 		return
 	}
@@ -140,7 +177,7 @@ func FlushPages(c *CPU, root, list, n uintptr) {
 // RetireRoot makes every processor leave root. The caller lets nobody enter it again.
 func RetireRoot(c *CPU, root uintptr) {
 	leaveRoot(c, root)
-	if mask := users(c, root); mask != 0 {
+	if mask := users(c, root, true); mask != 0 {
 		ask(c, reqLeaveRoot, root, mask)
 	}
 }

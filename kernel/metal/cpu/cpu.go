@@ -26,7 +26,7 @@ type CPU struct {
 	Scratch  uintptr // 24 one word for the entry code
 	User     uintptr // 32 *User that was entered here last
 	FPOwner  uintptr // 40 *User whose x87 and upper YMM registers are in this processor, 0 = nobody's
-	CR3      uintptr // 48 atomic; what CR3 holds; see LoadRoot
+	CR3      uintptr // 48 atomic; what CR3 holds, and rootBits; see LoadRoot
 	ID       int32   // 56 index in All
 
 	APIC   uint32

@@ -124,9 +124,7 @@ func PrepareUser(c *CPU, u *User) {
 		c.FPOwner = uintptr(unsafe.Pointer(u))
 		atomic.StoreInt32(&u.FPCPU, c.ID)
 	}
-	if c.CR3 != u.Root {
-		LoadRoot(c, u.Root)
-	}
+	useRoot(c, u.Root)
 }
 
 // TakeFP completes u's image, wherever its registers are.

@@ -160,12 +160,55 @@ func TestAskAnotherProcessor(t *testing.T) {
 	if me.Stats.Shootdowns != before+1 {
 		t.Error("a root that nobody uses is flushed elsewhere")
 	}
-	if m := users(me, 0x7000); m != 1<<1 {
-		t.Errorf("users of the root: %#x", m)
+	for _, lazy := range []bool{false, true} {
+		if m := users(me, 0x7000, lazy); m != 1<<1 {
+			t.Errorf("users of the root: %#x", m)
+		}
+	}
+	// One that idles is not woken for a flush, but for the end of the root.
+	for _, r := range []uintptr{0x7000 | rootLazy, 0x7000 | rootBits} {
+		atomic.StoreUintptr(&All(1).CR3, r)
+		if m := users(me, 0x7000, false); m != 0 || All(1).CR3 != 0x7000|rootBits {
+			t.Errorf("CR3 word %#x: users %#x, word %#x", r, m, All(1).CR3)
+		}
+		if m := users(me, 0x7000, true); m != 1<<1 {
+			t.Errorf("CR3 word %#x: users %#x", r, m)
+		}
 	}
 	stop.Store(true)
 	<-down
 	All(1).CR3 = 0
+}
+
+// A processor that rests gives up the registers, and comes back to its root without
+// loading it unless there was a flush.
+func TestRest(t *testing.T) {
+	c := become(t, 0)
+	ready(c)
+	u := programs(t, 1)[0]
+	PrepareUser(c, u)
+	c.CR3, u.Root = 0x7000, 0x7000
+	Rest(c)
+	if c.CR3 != 0x7000 || c.FPOwner == 0 {
+		t.Error("the only processor rests")
+	}
+	keep := count
+	count = 2
+	defer func() { count, c.CR3 = keep, 0 }()
+	Rest(c)
+	Rest(c)
+	if c.CR3 != 0x7000|rootLazy || c.FPOwner != 0 || u.FPCPU != -1 {
+		t.Errorf("CR3 word %#x, owner %#x, on %d", c.CR3, c.FPOwner, u.FPCPU)
+	}
+	PrepareUser(c, u) // a load of CR3 would fault here
+	if c.CR3 != 0x7000 {
+		t.Errorf("CR3 word %#x", c.CR3)
+	}
+	c.CR3 = KernelRoot
+	Rest(c)
+	if c.CR3 != KernelRoot {
+		t.Errorf("CR3 word %#x", c.CR3)
+	}
 }
 
 func TestServeWithoutPrivilege(t *testing.T) {

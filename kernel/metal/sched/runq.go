@@ -230,6 +230,7 @@ func Schedule(c *cpu.CPU) {
 			t = &idle[c.ID]
 			if t != old {
 				c.Stats.Idles++
+				cpu.Rest(c)
 				idleSince[c.ID] = arch.ReadTSC()
 			}
 			c.Cur = uintptr(unsafe.Pointer(t))
