@@ -343,6 +343,9 @@ func intoPipe(t *task.Task, in, out *fd.Open, inAddr, outAddr uint64, n int, now
 	} else if !in.Stream() {
 		pos = in.Pos()
 	}
+	if at, err := in.Attr(); err != nil || at.Type == vfs.TypeDir {
+		return 0, syscall.EINVAL
+	}
 	// Room first, then data: nothing is read that cannot be put.
 	empty := false
 	var dst vfs.Bytes

@@ -74,6 +74,9 @@ func fcntl(t *task.Task, a *sys.Args) (uint64, error) {
 		ofd := cmd == fOfdSetlk || cmd == fOfdSetlkw
 		return no(setLock(t, o, arg, ofd, cmd == syscall.F_SETLKW || cmd == fOfdSetlkw))
 	case syscall.F_SETOWN:
+		if !exists(t, int32(arg)) {
+			return 0, syscall.ESRCH
+		}
 		o.Owner().Store(int32(arg))
 		return 0, nil
 	case syscall.F_GETOWN:
@@ -132,6 +135,16 @@ func setFlags(t *task.Task, o *fd.Open, flags int) error {
 	return nil
 }
 
+// exists says whether there is a thread or process id, or where it is negative a group;
+// 0 is nobody.
+func exists(t *task.Task, id int32) bool {
+	k := t.Kernel()
+	if id < 0 {
+		return len(k.Members(int(-id))) > 0
+	}
+	return id == 0 || k.Task(int(id)) != nil || k.Process(int(id)) != nil
+}
+
 // ownerEx is F_SETOWN_EX and F_GETOWN_EX: struct f_owner_ex with type and number.
 func ownerEx(t *task.Task, o *fd.Open, addr uint64, set bool) error {
 	const thread, process, group = 0, 1, 2
@@ -147,6 +160,9 @@ func ownerEx(t *task.Task, o *fd.Open, addr uint64, set bool) error {
 			id = -id
 		default:
 			return syscall.EINVAL
+		}
+		if !exists(t, id) {
+			return syscall.ESRCH
 		}
 		o.Owner().Store(id)
 		return nil
