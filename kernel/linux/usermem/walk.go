@@ -12,19 +12,28 @@ func (t *Table) Lookup(va uint64) (mm.PTE, bool) {
 	if va >= userEnd {
 		return mm.PTE{}, false
 	}
+	// Every access of the kernel to user memory comes through here: no loop.
 	n := t.m.node(t.root)
-	for shift := uint(39); ; shift -= 9 {
-		v := atomic.LoadUint64(&n[va>>shift&511])
-		switch {
-		case v == 0:
-			return mm.PTE{}, false
-		case shift == 12:
-			return pteOf(v, 0), true
-		case shift == 21 && v&pteLarge != 0:
-			return pteOf(v, LargeOrder), true
-		}
-		n = t.m.node(v & pteAddr)
+	v := atomic.LoadUint64(&n[va>>39&511])
+	if v == 0 {
+		return mm.PTE{}, false
 	}
+	n = t.m.node(v & pteAddr)
+	if v = atomic.LoadUint64(&n[va>>30&511]); v == 0 {
+		return mm.PTE{}, false
+	}
+	n = t.m.node(v & pteAddr)
+	if v = atomic.LoadUint64(&n[va>>21&511]); v&pteLarge != 0 {
+		return pteOf(v, LargeOrder), true
+	}
+	if v == 0 {
+		return mm.PTE{}, false
+	}
+	n = t.m.node(v & pteAddr)
+	if v = atomic.LoadUint64(&n[va>>12&511]); v == 0 {
+		return mm.PTE{}, false
+	}
+	return pteOf(v, 0), true
 }
 
 // Walk calls f for every page that is mapped in [va, end), in order, until it
