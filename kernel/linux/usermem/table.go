@@ -34,6 +34,8 @@ type Table struct {
 	m    *Machine
 	root uint64
 
+	near [nearSize]atomic.Pointer[near]
+
 	mu    sync.Mutex
 	spare []uint64 // emptied page tables; guarded by mu
 }
@@ -68,19 +70,15 @@ func wider(e, bits uint64) bool {
 }
 
 func pteOf(e uint64, order uint) mm.PTE {
-	p := mm.PTE{Order: order, Prot: mm.ProtRead, Accessed: e&pteAccessed != 0, Dirty: e&pteDirty != 0}
-	p.Frame = mm.Frame(e & pteAddr &^ (pageSize<<order - 1))
-	if e&pteUser == 0 {
-		p.Prot = 0
-		return p
-	}
-	if e&pteWrite != 0 {
-		p.Prot |= mm.ProtWrite
-	}
-	if e&pteNX == 0 {
-		p.Prot |= mm.ProtExec
-	}
-	return p
+	return mm.PTE{Frame: mm.Frame(e & pteAddr &^ (pageSize<<order - 1)), Order: order, Prot: protOf(e),
+		Accessed: e&pteAccessed != 0, Dirty: e&pteDirty != 0}
+}
+
+// protOf are an entry's rights, without a branch: ProtRead is 1, ProtWrite 2, ProtExec
+// 4, and nothing without pteUser.
+func protOf(e uint64) mm.Prot {
+	user := -(e >> 2 & 1)
+	return mm.Prot((1 | e&pteWrite | ^e>>63<<2) & user)
 }
 
 // pmd returns the entry that maps the 2 MiB around va, making tables if create is
@@ -405,6 +403,9 @@ func (t *Table) Free() {
 	t.m.hw.FreeRoot(t.root)
 	if len(list) > 0 {
 		t.m.hw.FreeFrameList(list, 0)
+	}
+	for i := range t.near {
+		t.near[i].Store(nil)
 	}
 	t.spare, t.root = nil, 0
 }
