@@ -28,6 +28,9 @@ func parseScript(b []byte) (interp, arg string, ok bool, err error) {
 	}
 	end := bytes.IndexByte(b, '\n')
 	long := end < 0 && len(b) == scriptLine-len("#!")
+	if long {
+		b = b[:len(b)-1]
+	}
 	if end >= 0 {
 		b = b[:end]
 	} else if z := bytes.IndexByte(b, 0); z >= 0 {
