@@ -32,6 +32,10 @@ var machine *platform.System
 func main() {
 	if platform.Booted() {
 		machine = platform.Start() // leaves our own arguments in os.Args
+		if err := managed(machine); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	args := os.Args[1:]
 	if machine != nil { // the default there; a later -engine wins

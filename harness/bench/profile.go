@@ -85,6 +85,11 @@ func (r *Runner) profile(ctx context.Context, s design.System, w design.Workload
 		return nil, err
 	}
 	w.Spec.NoPopulate, w.Spec.Warmup = true, load.Duration(1)
+	var side guestSide
+	if m, ok := g.(Managed); ok {
+		side.client = m.API()
+	}
+	side.start(ctx)
 	before := p.Blocks()
 	res, err := r.load(ctx, g, w, client, drive.Options{NoReadback: true})
 	if err != nil {
@@ -97,6 +102,9 @@ func (r *Runner) profile(ctx context.Context, s design.System, w design.Workload
 	all := tcg.Profile(before, after, syms, other)
 	out := &journal.Profile{System: s.Name, Workload: w.Name, Placement: string(place), Requests: res.Completed,
 		Instructions: res.Probes["insn"] / float64(res.Completed), Others: max(0, len(all)-profileFunctions)}
+	if out.Guest, err = side.stop(ctx); err != nil {
+		return nil, err
+	}
 	for _, e := range all[:min(len(all), profileFunctions)] {
 		out.Functions = append(out.Functions, journal.ProfileEntry{Function: e.Symbol, Share: e.Share})
 	}

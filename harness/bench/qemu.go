@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 
 	"osv/harness/design"
 	"osv/harness/guest/linux"
+	"osv/harness/guestapi"
 	"osv/harness/image"
 	"osv/harness/load/udp"
 	"osv/harness/tcg"
@@ -95,6 +97,7 @@ type qemuGuest struct {
 	counter *tcg.Counter
 	facts   Facts
 	symbols func(ctx context.Context) (*tcg.Symbols, string, error)
+	api     *guestapi.Client
 	stopped bool
 }
 
@@ -297,6 +300,9 @@ func kvmExits(root string, pid int) []string {
 	return []string{"exits=num:" + files[0]}
 }
 
+// API is the guest's REST API, nil where the image has none.
+func (g *qemuGuest) API() *guestapi.Client { return g.api }
+
 // Pause stops the vCPUs and the guest's clock with them.
 func (g *qemuGuest) Pause() error { return g.v.Pause() }
 
@@ -422,6 +428,9 @@ func (k *Linux) Boot(ctx context.Context, cfg Config) (Guest, error) {
 // appliances are the folders of our services.
 var appliances = map[string]string{"memcached": "appliances/memcached", "iperf3": "appliances/iperf", "reflector": "kernel/ktest/progs/reflector"}
 
+// managed are those that serve the REST API when they are built with -tags rest.
+var managed = map[string]bool{"memcached": true}
+
 // serviceArgs are what each appliance is told, as the Linux guest's server is.
 var serviceArgs = map[string]string{"memcached": "-p 11211 -U 11211 -m 64 -c 4096", "iperf3": "-s"}
 
@@ -499,7 +508,11 @@ func (k *OSv) build(service string, symbols bool) (string, error) {
 		return elf, nil
 	}
 	k.log("building %s", appliances[service])
-	if err := image.BuildWith("./"+appliances[service], elf, image.Options{Dir: k.Module, Strip: !symbols}); err != nil {
+	tags := ""
+	if symbols && managed[service] { // for profiles: what is compared has no such server
+		tags = "rest"
+	}
+	if err := image.BuildWith("./"+appliances[service], elf, image.Options{Dir: k.Module, Strip: !symbols, Tags: tags}); err != nil {
 		return "", fmt.Errorf("bench: %s: %w", appliances[service], err)
 	}
 	if k.built == nil {
@@ -527,9 +540,13 @@ func (k *OSv) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	}
 	args := strings.TrimSpace(serviceArgs[cfg.Service] + " " + cfg.System.Options["args"])
 	ip := wire.GuestIP(0)
+	api := ""
+	if cfg.Profile && managed[cfg.Service] {
+		api = fmt.Sprintf(" --rest=:%d", guestapi.Port)
+	}
 	g, err := k.start(ctx, cfg, func(base vm.Spec) (vm.Spec, error) {
 		base.Kernel, base.RNG = elf, true
-		base.Append = fmt.Sprintf("--ip=eth0,%s,%d --defaultgw=%s -- %s", ip.Addr(), ip.Bits(), wire.Host.Addr(), args)
+		base.Append = fmt.Sprintf("--ip=eth0,%s,%d --defaultgw=%s%s -- %s", ip.Addr(), ip.Bits(), wire.Host.Addr(), api, args)
 		return base, nil
 	})
 	if err != nil {
@@ -538,6 +555,9 @@ func (k *OSv) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	g.symbols = func(context.Context) (*tcg.Symbols, string, error) {
 		syms, err := tcg.ELFSymbols(elf)
 		return syms, "code without a symbol", err
+	}
+	if api != "" && g.w != nil {
+		g.api = &guestapi.Client{Base: fmt.Sprintf("http://%s:%d", ip.Addr(), guestapi.Port), Transport: &http.Transport{DialContext: g.w.DialContext, DisableKeepAlives: true}}
 	}
 	digest, err := fileDigest(elf)
 	if err != nil {

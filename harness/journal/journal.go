@@ -102,6 +102,16 @@ type Profile struct {
 	Instructions float64        `json:"instructions"` // per request
 	Functions    []ProfileEntry `json:"functions"`    // the largest, in order
 	Others       int            `json:"others"`       // functions not listed
+	Guest        *GuestSide     `json:"guest,omitempty"`
+}
+
+// GuestSide is what a guest told of itself, by its own REST API, over a load.
+type GuestSide struct {
+	CPU        float64 `json:"cpu"`         // share of the processors' time that was busy, 0 to 1
+	MemTotal   uint64  `json:"mem_total"`   // bytes
+	MemFree    uint64  `json:"mem_free"`    // bytes, at the end
+	FastFrames uint64  `json:"fast_frames"` // frames that went by net channels or handlers
+	SlowFrames uint64  `json:"slow_frames"` // the others
 }
 
 // ProfileEntry is one function's share of the instructions, 0 to 1.

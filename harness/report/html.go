@@ -47,6 +47,10 @@ func (d *Data) profiles() []htmlProfile {
 		w, _ := d.workload(p.Workload)
 		h := htmlProfile{Caption: fmt.Sprintf("%s, %s, %s: %s instructions a request, from one boot of its own with %s requests; %d smaller functions are left out",
 			d.title(p.System), w.Title, placementText(p.Placement), design.Number(p.Instructions, 4), design.Number(float64(p.Requests), 1), p.Others)}
+		if g := p.Guest; g != nil {
+			h.Caption += fmt.Sprintf("; the guest itself counted (REST API): processors %.0f %% busy, %s of %s MiB free, %s frames by net channels or handlers, %s by the slow path",
+				100*g.CPU, design.Number(float64(g.MemFree)/(1<<20), 3), design.Number(float64(g.MemTotal)/(1<<20), 3), design.Number(float64(g.FastFrames), 1), design.Number(float64(g.SlowFrames), 1))
+		}
 		for _, f := range p.Functions {
 			h.Rows = append(h.Rows, profileRow{f.Function, fmt.Sprintf("%.1f %%", 100*f.Share), design.Number(f.Share*p.Instructions, 3)})
 		}

@@ -14,9 +14,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"osv/capstan/guest"
 	"osv/capstan/hypervisor"
 	"osv/capstan/instance"
+	"osv/harness/guestapi"
 )
 
 // guestFlags say how the API of a guest is reached.
@@ -27,7 +27,7 @@ type guestFlags struct {
 }
 
 // client finds the API of an instance.
-func (f guestFlags) client(a *app, name string) (*guest.Client, instance.Instance, error) {
+func (f guestFlags) client(a *app, name string) (*guestapi.Client, instance.Instance, error) {
 	i, err := a.instances().Get(a.ctx, name)
 	if err != nil {
 		var none *instance.NotFound
@@ -35,7 +35,7 @@ func (f guestFlags) client(a *app, name string) (*guest.Client, instance.Instanc
 			return nil, i, err
 		}
 	}
-	c := &guest.Client{Base: f.API, Token: f.Token, Insecure: f.Insecure}
+	c := &guestapi.Client{Base: f.API, Token: f.Token, Insecure: f.Insecure}
 	if c.Base != "" {
 		if !strings.HasPrefix(c.Base, "http://") && !strings.HasPrefix(c.Base, "https://") {
 			return nil, i, fmt.Errorf("--api %s: want http://HOST[:PORT] or https://HOST[:PORT]", c.Base)
@@ -46,7 +46,7 @@ func (f guestFlags) client(a *app, name string) (*guest.Client, instance.Instanc
 		return nil, i, fmt.Errorf("instance %s: is %s", name, i.State)
 	}
 	for _, fw := range i.Machine.Forwards {
-		if fw.Proto == "tcp" && fw.To == guest.Port {
+		if fw.Proto == "tcp" && fw.To == guestapi.Port {
 			host := fw.Host
 			if host == "" || host == "0.0.0.0" {
 				host = "127.0.0.1"
@@ -195,7 +195,7 @@ func (c *psCmd) Run(a *app) error {
 	return threadTable(a.out, list)
 }
 
-func threadTable(out io.Writer, list []guest.Thread) error {
+func threadTable(out io.Writer, list []guestapi.Thread) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tSTATE\tCPU\tTIME\tSWITCHES\tNAME")
 	known := func(p *int64) string {
@@ -224,11 +224,11 @@ type topCmd struct {
 
 // topView is what top shows at one time.
 type topView struct {
-	Uptime   float64          `json:"uptime_s"`
-	Memory   guest.Memory     `json:"memory"`
-	CPU      []float64        `json:"cpu"` // shares, 0 to 1
-	Channels []guest.Channels `json:"channels"`
-	Threads  []guest.Thread   `json:"threads"`
+	Uptime   float64             `json:"uptime_s"`
+	Memory   guestapi.Memory     `json:"memory"`
+	CPU      []float64           `json:"cpu"` // shares, 0 to 1
+	Channels []guestapi.Channels `json:"channels"`
+	Threads  []guestapi.Thread   `json:"threads"`
 }
 
 // topThreads is how many threads top shows.
@@ -270,7 +270,7 @@ func (c *topCmd) Run(a *app) error {
 	return nil
 }
 
-func look(ctx context.Context, g *guest.Client, before []guest.Processor) (v topView, now []guest.Processor, err error) {
+func look(ctx context.Context, g *guestapi.Client, before []guestapi.Processor) (v topView, now []guestapi.Processor, err error) {
 	up, err := g.Uptime(ctx)
 	if err == nil {
 		v.Uptime = up.Seconds()
@@ -296,7 +296,7 @@ func look(ctx context.Context, g *guest.Client, before []guest.Processor) (v top
 		}
 		v.CPU = append(v.CPU, share)
 	}
-	slices.SortStableFunc(v.Threads, func(x, y guest.Thread) int {
+	slices.SortStableFunc(v.Threads, func(x, y guestapi.Thread) int {
 		ms := func(p *int64) int64 {
 			if p == nil {
 				return -1

@@ -1,9 +1,9 @@
-// Package guest speaks to a running guest by its REST API (kernel/rest/openapi.json in
+// Package guestapi speaks to a running guest by its REST API (kernel/rest/openapi.json in
 // a guest; this package knows only what it sends and reads).
 //
 // Who may use it: capstan's commands, the harness. Errors name the address and what the
 // guest said. Start reading at Client.
-package guest
+package guestapi
 
 import (
 	"context"
