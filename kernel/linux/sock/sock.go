@@ -231,10 +231,8 @@ func (n *Net) ifByIndex(i int) *stack.Interface {
 // ifOf is the number of the interface that has an address of this host.
 func (n *Net) ifOf(a netip.Addr) int {
 	for i, ifc := range n.stack.Interfaces() {
-		for _, p := range ifc.Addrs() {
-			if p.Addr() == a {
-				return i + 1
-			}
+		if ifc.HasAddr(a) {
+			return i + 1
 		}
 	}
 	return 0

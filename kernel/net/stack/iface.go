@@ -220,6 +220,9 @@ func (ifc *Interface) Neighbours() []neigh.Info { return ifc.neigh.Snapshot() }
 // AddNeighbour configures a station's address, so that it is never asked for.
 func (ifc *Interface) AddNeighbour(a netip.Addr, m wire.MAC) { ifc.neigh.AddPermanent(a, m) }
 
+// HasAddr reports whether a is one of the interface's addresses.
+func (ifc *Interface) HasAddr(a netip.Addr) bool { return ifc.hasAddr(a) }
+
 // Addrs are the addresses with their prefix lengths.
 func (ifc *Interface) Addrs() []netip.Prefix { return slices.Clone(ifc.addrs.Load().prefixes) }
 
