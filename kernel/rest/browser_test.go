@@ -219,4 +219,3 @@ func (b *browser) screenshots(url, dir string) {
 		}
 	}
 }
-
