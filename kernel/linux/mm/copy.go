@@ -9,6 +9,11 @@ import (
 // want can be done to it. What it returns is good until mu is released, which happens
 // in reach only before it looks. Caller holds mu for reading.
 func (s *Space) reach(addr uint64, want Prot) ([]byte, error) {
+	if s.reacher != nil && addr < TaskSize {
+		if b, dirty, ok := s.reacher.Reach(addr, want); ok && (dirty || want != ProtWrite || s.inPlace == 0) {
+			return b, nil
+		}
+	}
 	for {
 		if addr >= TaskSize {
 			return nil, syscall.EFAULT

@@ -78,3 +78,10 @@ type Table interface {
 	// on it.
 	Free()
 }
+
+// Reacher is a Table that gives the kernel a page's memory in one step: from va up to
+// the end of its page, if it is mapped and a program may do want (ProtRead or
+// ProtWrite) there; dirty says that its entry is. A Table need not be one.
+type Reacher interface {
+	Reach(va uint64, want Prot) (b []byte, dirty, ok bool)
+}

@@ -69,9 +69,11 @@ var Unlimited = Limits{AS: ^uint64(0), Data: ^uint64(0), Stack: 8 << 20, Memlock
 type Space struct {
 	m     Machine
 	table Table
-	refs  *Refs
-	opt   Options
-	oom   atomic.Pointer[func()]
+	// reacher is the table, or nil where it is no Reacher.
+	reacher Reacher
+	refs    *Refs
+	opt     Options
+	oom     atomic.Pointer[func()]
 
 	users   atomic.Int32
 	ipcLock atomic.Bool
@@ -145,6 +147,7 @@ func New(m Machine, opt Options) (*Space, error) {
 		return nil, err
 	}
 	s := &Space{m: m, table: t, refs: opt.Refs, opt: opt}
+	s.reacher, _ = t.(Reacher)
 	s.users.Store(1)
 	s.SetOOM(opt.OOM)
 	s.zap.init(s)

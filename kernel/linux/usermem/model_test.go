@@ -232,9 +232,20 @@ func (s *model) check(t *rapid.T) {
 		t.Fatal(err)
 	}
 	for va, p := range s.pages {
+		for _, want := range []mm.Prot{mm.ProtRead, mm.ProtWrite} {
+			b, dirty, ok := s.tab.Reach(va+5, want)
+			if ok != (p.prot&want != 0) || ok && (&b[0] != &s.m.Bytes(p.frame, 0)[5] || p.dirty && !dirty || len(b)%pageSize != pageSize-5) {
+				t.Fatalf("Reach of %#x for %d: %d bytes, %v; page %+v", va+5, want, len(b), ok, p)
+			}
+		}
 		e, ok := s.tab.Lookup(va + 5)
 		if !ok || frameAt(e, va) != p.frame || e.Prot != p.prot || p.dirty && !e.Dirty {
 			t.Fatalf("%#x is %+v, %v; want %+v", va, e, ok, p)
+		}
+	}
+	for _, va := range regions {
+		if _, _, ok := s.tab.Reach(va, mm.ProtRead); ok != (s.pages[va].prot != 0) {
+			t.Fatalf("Reach of %#x: %v", va, ok)
 		}
 	}
 	n := 0

@@ -40,7 +40,10 @@ type Table struct {
 	spare []uint64 // emptied page tables; guarded by mu
 }
 
-var _ mm.Table = (*Table)(nil)
+var (
+	_ mm.Table   = (*Table)(nil)
+	_ mm.Reacher = (*Table)(nil)
+)
 
 // Root names the table to the processor.
 func (t *Table) Root() uint64 { return t.root }

@@ -1,6 +1,7 @@
 package usermem
 
 import (
+	"sync/atomic"
 	"unsafe"
 
 	"osv/kernel/linux/mm"
@@ -24,3 +25,36 @@ func pointer(a uintptr) unsafe.Pointer { return unsafe.Pointer(a) }
 
 // words views frames as the words that Hardware takes.
 func words(f []mm.Frame) []uint64 { return unsafe.Slice((*uint64)(&f[0]), len(f)) }
+
+// Reach is the memory at va up to the end of its page, if a program may do want there:
+// Lookup and Bytes in one, for the kernel's copies. dirty says that the entry is.
+func (t *Table) Reach(va uint64, want mm.Prot) (b []byte, dirty, ok bool) {
+	key := va >> 30
+	c := t.near[key%nearSize].Load()
+	if c == nil || c.key != key {
+		if c = t.find(va); c == nil {
+			return nil, false, false
+		}
+	}
+	need := uint64(ptePresent | pteUser)
+	if want == mm.ProtWrite {
+		need |= pteWrite
+	} else if want != mm.ProtRead {
+		return nil, false, false
+	}
+	size := uint64(largeSize)
+	v := atomic.LoadUint64(&c.n[va>>21&511])
+	if v&pteLarge == 0 {
+		if v == 0 {
+			return nil, false, false
+		}
+		v = atomic.LoadUint64(&t.m.node(v & pteAddr)[va>>12&511])
+		size = pageSize
+	}
+	if v&need != need {
+		return nil, false, false
+	}
+	off := va & (size - 1)
+	p := pointer(t.m.direct + uintptr(v&pteAddr&^(size-1)+off))
+	return unsafe.Slice((*byte)(p), size-off), v&pteDirty != 0, true
+}
