@@ -80,6 +80,7 @@ type Cache struct {
 	mu      sync.Mutex
 	arc     arc
 	dirty   fileList // files with dirty pages, oldest first
+	mapped  map[*File]struct{}
 	evicted uint64
 	shrunk  int64 // pages that Shrink took of the limit
 	stop    chan struct{}
@@ -108,6 +109,7 @@ func New(c Config) *Cache {
 		bgShare: c.Background, maxShare: c.Dirty,
 		readAhead: int64(c.ReadAhead) >> PageShift,
 		kick:      make(chan struct{}, 1),
+		mapped:    map[*File]struct{}{},
 	}
 	k.limit.Store(max(int64(c.Limit)>>PageShift, 16))
 	k.arc.init()

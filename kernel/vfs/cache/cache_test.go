@@ -568,10 +568,14 @@ func TestMappings(t *testing.T) {
 	if _, ok := f.CachedPage(40 * PageSize); ok {
 		t.Error("a page beyond the end")
 	}
+	copy(p.Bytes(), "again")
+	if err := f.cache.SyncAll(func(Backing) bool { return true }); err != nil || string(s.b[3*PageSize:][:6]) != "againd" {
+		t.Errorf("%v, %q", err, s.b[3*PageSize:][:6])
+	}
 	f.HoldWriteBack()
 	f.Truncate(0)
 	f.LetWriteBack()
-	if m.calls != 1 || string(p.Bytes()[:6]) != "mapped" {
+	if m.calls != 1 || string(p.Bytes()[:6]) != "againd" {
 		t.Errorf("%d calls, %q", m.calls, p.Bytes()[:6])
 	}
 	p.Dirty() // it is nobody's now

@@ -346,16 +346,32 @@ func (f *File) Attach(m vfs.Mapping) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.maps = append(f.maps[:len(f.maps):len(f.maps)], m)
+	if len(f.maps) == 1 {
+		f.cache.mu.Lock()
+		f.cache.mapped[f] = struct{}{}
+		f.cache.mu.Unlock()
+	}
 }
 
 func (f *File) Detach(m vfs.Mapping) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i, x := range f.maps {
-		if x == m {
-			f.maps = slices.Delete(slices.Clone(f.maps), i, i+1)
-			return
-		}
+	i := slices.Index(f.maps, m)
+	if i < 0 {
+		return
+	}
+	f.maps = slices.Delete(slices.Clone(f.maps), i, i+1)
+	if len(f.maps) == 0 {
+		f.cache.mu.Lock()
+		delete(f.cache.mapped, f)
+		f.cache.mu.Unlock()
+	}
+}
+
+// harvest has mappings tell what was written through them.
+func (f *File) harvest(first, end int64) {
+	for _, m := range f.mappings() {
+		m.Harvest(first<<PageShift, min(end, 1<<50)<<PageShift)
 	}
 }
 

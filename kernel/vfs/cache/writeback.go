@@ -91,9 +91,7 @@ func (f *File) Sync() error { return f.SyncRange(0, 1<<62) }
 
 // SyncRange is Sync of the pages [first, end).
 func (f *File) SyncRange(first, end int64) error {
-	for _, m := range f.mappings() {
-		m.Harvest(first<<PageShift, min(end, 1<<50)<<PageShift)
-	}
+	f.harvest(first, end)
 	f.wb.Lock()
 	defer f.wb.Unlock()
 	return f.clean(first, end)
@@ -195,11 +193,27 @@ func (f *File) Dirty(first, end int64) (index int64, ok bool) {
 
 // SyncAll writes all dirty pages of the files for which of returns true.
 func (c *Cache) SyncAll(of func(b Backing) bool) error {
+	c.harvest(of)
 	var errs []error
 	for _, f := range c.dirtyFiles(func(f *File) bool { return of(f.backing) }) {
 		errs = append(errs, f.Sync())
 	}
 	return errors.Join(errs...)
+}
+
+// harvest makes files dirty that were written to through mappings alone.
+func (c *Cache) harvest(of func(b Backing) bool) {
+	c.mu.Lock()
+	var files []*File
+	for f := range c.mapped {
+		if of(f.backing) {
+			files = append(files, f)
+		}
+	}
+	c.mu.Unlock()
+	for _, f := range files {
+		f.harvest(0, 1<<50)
+	}
 }
 
 func (c *Cache) dirtyFiles(want func(*File) bool) []*File {
@@ -241,12 +255,17 @@ func (c *Cache) flusher(stop, stopped chan struct{}) {
 	defer close(stopped)
 	tick := time.NewTicker(c.interval)
 	defer tick.Stop()
+	harvested := time.Now()
 	for {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
 		case <-c.kick:
+		}
+		if time.Since(harvested) >= c.maxAge {
+			harvested = time.Now()
+			c.harvest(func(Backing) bool { return true })
 		}
 		old := time.Now().Add(-c.maxAge)
 		for _, f := range c.dirtyFiles(func(*File) bool { return true }) {

@@ -19,7 +19,7 @@ type allocator struct {
 	locked   int64 // of these, freed and not committed
 	reserved int64 // promised to pages that are not written back yet
 	chosen   int64
-	slack    int64 // kept for metadata of what is reserved
+	slack    int64 // kept for extent trees of what is reserved
 }
 
 // mergeRuns sorts runs of blocks and joins neighbours.
@@ -251,9 +251,9 @@ func (fs *fileSystem) use(h *handle, r run) error {
 	return nil
 }
 
-// newBlock allocates one block for metadata, near goal.
-func (fs *fileSystem) newBlock(h *handle, goal uint64) (uint64, error) {
-	r, err := fs.choose(goal, 1, true)
+// newBlock allocates one block for metadata, near goal. kept is choose's.
+func (fs *fileSystem) newBlock(h *handle, goal uint64, kept bool) (uint64, error) {
+	r, err := fs.choose(goal, 1, kept)
 	if err != nil {
 		return 0, err
 	}

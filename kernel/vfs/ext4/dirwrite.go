@@ -32,11 +32,12 @@ func (fs *fileSystem) emptyDirBlock(d []byte) {
 // appendDirBlock gives a directory another block. Caller holds i.mu.
 func (i *inode) appendDirBlock(h *handle) (*buf, uint64, error) {
 	n := i.dirBlocks()
-	no, err := i.fs.newBlock(h, i.goal(n))
+	no, err := i.fs.newBlock(h, i.goal(n), false)
 	if err != nil {
 		return nil, 0, err
 	}
 	if err := i.insertExtent(h, extent{first: uint32(n), n: 1, start: no}); err != nil {
+		i.fs.freeBlocks(h, i.ino, run{start: no, n: 1}, false)
 		return nil, 0, err
 	}
 	b := i.fs.fresh(no, kindDir, i.seed)

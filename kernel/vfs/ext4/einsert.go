@@ -159,7 +159,7 @@ func (i *inode) insertEntry(h *handle, n node, k int, e []byte) (*upEntry, error
 
 // newNode allocates a block for a node.
 func (i *inode) newNode(h *handle, depth int) (node, uint64, error) {
-	no, err := i.fs.newBlock(h, i.goal(0))
+	no, err := i.fs.newBlock(h, i.goal(0), true)
 	if err != nil {
 		return node{}, 0, err
 	}

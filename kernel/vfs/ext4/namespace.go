@@ -177,10 +177,9 @@ func (i *inode) Make(name string, n vfs.NewNode) (vfs.Node, error) {
 				if err := i.fs.use(h, slow); err != nil {
 					return err
 				}
-				x := extent{n: 1, start: slow.start}
+				at := slow.start
 				slow.n = 0
-				k.sectors += int64(i.fs.sb.blockSize / 512)
-				if err := k.insertExtent(h, x); err != nil {
+				if err := k.addBlocks(h, 0, 1, at, false); err != nil {
 					return err
 				}
 			}

@@ -172,17 +172,20 @@ func (i *inode) entered(b, n, at uint64, was runSort, got *run, size int64) erro
 }
 
 // addBlocks enters n blocks at device block at as file blocks b and on.
+//
+// Where that fails, what was not entered is free again.
 func (i *inode) addBlocks(h *handle, b, n, at uint64, asUnwritten bool) error {
 	most := uint64(maxInit)
 	if asUnwritten {
 		most--
 	}
-	i.sectors += int64(n) << (i.fs.sb.blockShift - 9)
 	for n > 0 {
 		k := min(n, most)
 		if err := i.insertExtent(h, extent{first: uint32(b), n: uint32(k), start: at, unwritten: asUnwritten}); err != nil {
+			i.fs.freeBlocks(h, i.ino, run{start: at, n: n}, false)
 			return err
 		}
+		i.sectors += int64(k) << (i.fs.sb.blockShift - 9)
 		b, at, n = b+k, at+k, n-k
 	}
 	return nil

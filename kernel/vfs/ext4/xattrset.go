@@ -141,7 +141,7 @@ func (i *inode) putBlockAttrs(h *handle, list []xentry) error {
 		}
 	}
 	if b == nil {
-		no, err := fs.newBlock(h, i.goal(0))
+		no, err := fs.newBlock(h, i.goal(0), false)
 		if err != nil {
 			return err
 		}
