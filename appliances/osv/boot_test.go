@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"osv/harness/diskimage"
 	"osv/harness/image"
 	"osv/harness/vm"
 	"osv/harness/wire"
@@ -52,10 +54,6 @@ type booted struct {
 
 func boot(t *testing.T, spec vm.Spec, args string) *booted {
 	t.Helper()
-	kernel, err := elf()
-	if err != nil {
-		t.Fatal(err)
-	}
 	w, err := wire.Open(wire.Options{Kind: wire.TAP})
 	if errors.Is(err, wire.ErrPrivilege) {
 		t.Skip(err)
@@ -63,9 +61,13 @@ func boot(t *testing.T, spec vm.Spec, args string) *booted {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ip := wire.GuestIP(0)
-	spec.Kernel, spec.NICs, spec.RNG = kernel, []vm.NIC{w.NIC(0)}, true
-	spec.Append = fmt.Sprintf("--ip=eth0,%v,%d %s", ip.Addr(), ip.Bits(), args)
+	spec.NICs, spec.RNG = []vm.NIC{w.NIC(0)}, true
+	if len(spec.Disks) == 0 {
+		if spec.Kernel, err = elf(); err != nil {
+			t.Fatal(err)
+		}
+		spec.Append = ipOption() + args
+	}
 	v, err := vm.Start(t.Context(), spec, vm.Options{Enter: w.Enter})
 	if err != nil {
 		w.Close()
@@ -89,6 +91,12 @@ func boot(t *testing.T, spec vm.Spec, args string) *booted {
 	g.client = &http.Client{Timeout: 60 * time.Second, Transport: &http.Transport{DialContext: w.DialContext, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	t.Cleanup(g.client.CloseIdleConnections)
 	return g
+}
+
+// ipOption is the option that gives a guest its address.
+func ipOption() string {
+	ip := wire.GuestIP(0)
+	return fmt.Sprintf("--ip=eth0,%v,%d ", ip.Addr(), ip.Bits())
 }
 
 // get is a GET with the token.
@@ -264,5 +272,75 @@ func TestBootTLS(t *testing.T) {
 	}
 	if code, b := g.get("/os/dmesg"); code != 200 || !strings.Contains(string(b), "SHA-256") {
 		t.Errorf("the log does not tell the certificate: %d %.300s", code, b)
+	}
+}
+
+// maxImage is the largest that the base image may be, in bytes: the kernel that is
+// booted directly, and the disk image that is downloaded.
+const maxImage = 15_000_000
+
+// counter counts what is written.
+type counter int
+
+func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
+
+// TestBootCommandLine boots a disk image with 64 MiB, stores another command line on
+// it by the API, and boots it again.
+func TestBootCommandLine(t *testing.T) {
+	dir := t.TempDir()
+	stripped := filepath.Join(dir, "osv.elf")
+	if err := image.BuildWith(".", stripped, image.Options{Strip: true}); err != nil {
+		t.Fatal(err)
+	}
+	kernel, err := os.ReadFile(stripped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := diskimage.Build(kernel, diskimage.Options{CommandLine: ipOption() + "--rest-token=" + token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "osv.raw")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.WriteTo(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var packed counter
+	if err := d.WriteQCOW2(&packed); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("kernel %d bytes, QCOW2 %d bytes", len(kernel), packed)
+	if packed > maxImage || len(kernel) > maxImage {
+		t.Errorf("kernel %d bytes, QCOW2 %d, want %d at most", len(kernel), packed, maxImage)
+	}
+	spec := vm.Spec{CPUs: 1, MemMiB: 64, Disks: []vm.Disk{{Path: path}}}
+	g := boot(t, spec, "")
+	if code, b := g.get("/hardware/disks"); code != 200 || !strings.Contains(string(b), `"name":"blk0"`) {
+		t.Errorf("disks: %d %s", code, b)
+	}
+	line := ipOption() + "--rest-token=" + token + " --verbose"
+	code, b := g.call("POST", "/os/cmdline?cmdline="+url.QueryEscape(line), nil)
+	if want := strings.ReplaceAll(line, token, "***"); code != 200 || string(b) != `"`+want+`"` {
+		t.Errorf("%d %s", code, b)
+	}
+	if code, b := g.call("POST", "/os/cmdline?cmdline="+strings.Repeat("x", 4097), nil); code != 400 {
+		t.Errorf("a line that is too long: %d %s", code, b)
+	}
+	if code, _ := g.call("POST", "/os/poweroff", nil); code != 200 {
+		t.Errorf("power off: %d", code)
+	}
+	if e, late := g.WaitTimeout(30 * time.Second); late || !e.OK() {
+		t.Errorf("%v, late %v", e, late)
+	}
+	if got, err := diskimage.ReadCommandLine(path); err != nil || got != line {
+		t.Errorf("on the disk: %q, %v", got, err)
+	}
+	again := boot(t, spec, "")
+	if code, b := again.get("/os/cmdline"); code != 200 || !strings.HasSuffix(string(b), `--verbose"`) {
+		t.Errorf("after the second boot: %d %s", code, b)
 	}
 }

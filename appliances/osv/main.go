@@ -105,14 +105,14 @@ func announce(sys *platform.System, o rest.Options) {
 	for _, i := range n.Stack().Interfaces() {
 		for _, a := range i.Addrs() {
 			if !i.IsLoopback() && a.Addr().Is4() {
-				fmt.Printf("osv: %s\n", url(o, net.JoinHostPort(a.Addr().String(), port)))
+				fmt.Printf("osv: %s\n", address(o, net.JoinHostPort(a.Addr().String(), port)))
 			}
 		}
 	}
 }
 
-// url is where a server with these options is, if it listens at addr.
-func url(o rest.Options, addr string) string {
+// address is where a server with these options is, if it listens at addr.
+func address(o rest.Options, addr string) string {
 	if o.TLS.Self || o.TLS.Cert != "" {
 		return "https://" + addr + "/"
 	}
@@ -175,7 +175,7 @@ func serve(ctx context.Context, o rest.Options, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("option --rest: %w", err)
 	}
-	fmt.Fprintf(out, "osv: %s\n", url(o, l.Addr().String()))
+	fmt.Fprintf(out, "osv: %s\n", address(o, l.Addr().String()))
 	go func() {
 		<-ctx.Done()
 		end, cancel := context.WithTimeout(context.Background(), 3*time.Second)
