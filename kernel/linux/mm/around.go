@@ -35,6 +35,8 @@ func (v *vma) around(page uint64, m Machine) (from, to uint64, large bool) {
 	last, log := v.hint.load()
 	size := uint64(1) << log
 	switch {
+	case log != 0 && page-last < size:
+		log = firstWindow // filled before, and taken away again: MADV_DONTNEED
 	case log != 0 && page+size >= last && page < last+2*size:
 		log = v.grow(log, m)
 	case v.flags&vmHuge != 0 && v.covers(page) && m.FreeBytes() >= LargeSize*freeShare:

@@ -363,14 +363,20 @@ func (t *Table) mapZeroSmall(n *node, va, end, bits uint64) (mapped uint64, err 
 			continue
 		}
 		if have == 0 {
-			want := min(uint64(len(frames)), (end-va)>>pageShift)
+			// As many as there are holes: a zeroed frame that is not used is dear.
+			want := 0
+			for a := va; a < end && want < len(frames); a += pageSize {
+				if atomic.LoadUint64(&n[a>>12&511]) == 0 {
+					want++
+				}
+			}
 			if err = t.m.Alloc(frames[:want], 0, true); err != nil {
 				if want == 1 || t.m.Alloc(frames[:1], 0, true) != nil {
 					return mapped, err
 				}
 				want = 1
 			}
-			have = int(want)
+			have = want
 		}
 		if atomic.CompareAndSwapUint64(e, 0, uint64(frames[have-1])|bits) {
 			have--
