@@ -61,8 +61,8 @@ type Machine struct {
 var _ mm.Machine = (*Machine)(nil)
 
 const (
-	cacheSize = 128
-	cacheFill = 32 // frames fetched at once
+	cacheSize = 512
+	cacheFill = 64 // frames fetched at once
 	cacheTake = 16 // larger requests go past the cache
 )
 

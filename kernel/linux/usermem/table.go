@@ -37,7 +37,8 @@ type Table struct {
 	near [nearSize]atomic.Pointer[near]
 
 	mu    sync.Mutex
-	spare []uint64 // emptied page tables; guarded by mu
+	nodes []uint64 // all tables but the root; guarded by mu
+	spare []uint64 // those of them that are emptied page tables
 }
 
 var (
@@ -134,6 +135,9 @@ func (t *Table) newNode() (uint64, error) {
 		return 0, err
 	}
 	clear(t.m.node(one[0])[:])
+	t.mu.Lock()
+	t.nodes = append(t.nodes, one[0])
+	t.mu.Unlock()
 	return one[0], nil
 }
 
@@ -389,32 +393,12 @@ func (t *Table) mapZeroSmall(n *node, va, end, bits uint64) (mapped uint64, err 
 
 // Free releases the tables. Nothing is mapped any more, and no thread enters it.
 func (t *Table) Free() {
-	list := t.spare
-	var walk func(pa uint64, shift uint)
-	walk = func(pa uint64, shift uint) {
-		n := t.m.node(pa)
-		entries := n[:]
-		if shift == 39 {
-			entries = n[:256]
-		}
-		for i := range entries {
-			v := entries[i]
-			if v == 0 || v&pteLarge != 0 {
-				continue
-			}
-			if shift > 21 {
-				walk(v&pteAddr, shift-9)
-			}
-			list = append(list, v&pteAddr)
-		}
-	}
-	walk(t.root, 39)
 	t.m.hw.FreeRoot(t.root)
-	if len(list) > 0 {
-		t.m.hw.FreeFrameList(list, 0)
+	for n := 0; n < len(t.nodes); n += cacheTake {
+		t.m.free(t.nodes[n:min(n+cacheTake, len(t.nodes))], 0)
 	}
 	for i := range t.near {
 		t.near[i].Store(nil)
 	}
-	t.spare, t.root = nil, 0
+	t.nodes, t.spare, t.root = nil, nil, 0
 }

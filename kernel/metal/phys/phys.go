@@ -143,16 +143,19 @@ func freeBlock(f uintptr, o uint) {
 // Alloc returns the physical address of 2^order contiguous frames, aligned to
 // their size, contents undefined; None where there is no such block.
 func Alloc(order uint) uintptr {
-	if order > MaxOrder {
-		return None
-	}
 	mu.Lock()
+	p := alloc(order)
+	mu.Unlock()
+	return p
+}
+
+// alloc is Alloc for who holds mu.
+func alloc(order uint) uintptr {
 	o := order
 	for o <= MaxOrder && heads[o] == 0 {
 		o++
 	}
 	if o > MaxOrder {
-		mu.Unlock()
 		return None
 	}
 	f := heads[o] - 1
@@ -162,29 +165,38 @@ func Alloc(order uint) uintptr {
 		push(f+1<<o, o)
 	}
 	low = min(low, free)
-	mu.Unlock()
 	return f * FrameSize
 }
 
 // AllocList stores n blocks of 2^order frames, contents undefined, in the words at
 // list, which are mapped; it allocates all or none.
 func AllocList(list, n uintptr, order uint) bool {
+	mu.Lock()
 	for i := uintptr(0); i < n; i++ {
-		p := Alloc(order)
+		p := alloc(order)
 		if p == None {
-			FreeList(list, i, order)
+			freeList(list, i, order)
+			mu.Unlock()
 			return false
 		}
 		*arch.Ptr(list + i*8) = p
 	}
+	mu.Unlock()
 	return true
 }
 
 // FreeList gives back the blocks in a list; false if one of them was refused.
 func FreeList(list, n uintptr, order uint) bool {
+	mu.Lock()
+	ok := freeList(list, n, order)
+	mu.Unlock()
+	return ok
+}
+
+func freeList(list, n uintptr, order uint) bool {
 	ok := true
 	for i := uintptr(0); i < n; i++ {
-		ok = Free(*arch.Ptr(list + i*8), order) && ok
+		ok = release(*arch.Ptr(list + i*8), order) && ok
 	}
 	return ok
 }
@@ -201,25 +213,31 @@ func AllocZero(order uint) uintptr {
 // Free gives back a block that Alloc(order) returned. A block that is not
 // allocated, or lies inside a free one, is refused: false.
 func Free(p uintptr, order uint) bool {
-	f := p / FrameSize
-	if p%(FrameSize<<order) != 0 || f+1<<order > frames {
-		return false
-	}
 	mu.Lock()
-	ok := *arch.Byte(meta + f) == metaBusy && !insideFree(f)
-	if ok {
-		freeBlock(f, order)
-	}
+	ok := release(p, order)
 	mu.Unlock()
 	return ok
 }
 
-// insideFree says whether f lies in a free block that starts before it.
+// release is Free for who holds mu.
+func release(p uintptr, order uint) bool {
+	f := p / FrameSize
+	if p%(FrameSize<<order) != 0 || f+1<<order > frames || *arch.Byte(meta + f) != metaBusy || insideFree(f) {
+		return false
+	}
+	freeBlock(f, order)
+	return true
+}
+
+// insideFree says whether f lies in a free block that starts before it. Blocks are
+// aligned to their size, so one that holds f starts at f with some low bits cleared.
 func insideFree(f uintptr) bool {
-	for o := uint(1); o <= MaxOrder; o++ {
-		head := f &^ (1<<o - 1)
+	for head := f & (f - 1); head != f && f^head < 1<<MaxOrder; head &= head - 1 {
 		if m := *arch.Byte(meta + head); m&metaFree != 0 && head+1<<(m&^metaFree) > f {
 			return true
+		}
+		if head == 0 {
+			break
 		}
 	}
 	return false
