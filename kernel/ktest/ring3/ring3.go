@@ -19,6 +19,8 @@ import (
 	"osv/kernel/linux/task"
 )
 
+var le = binary.LittleEndian
+
 // XStateSize is the size of the XSAVE image that CPUs have: legacy, header, AVX.
 const XStateSize = 832
 
@@ -115,7 +117,6 @@ func (w *World) site() uint64 {
 // ELF is a static program that begins with f.
 func (w *World) ELF(f Func) []byte {
 	b := make([]byte, 4096+256)
-	le := binary.LittleEndian
 	copy(b, "\x7fELF\x02\x01\x01")
 	le.PutUint16(b[16:], 2)
 	le.PutUint16(b[18:], 62)
@@ -368,13 +369,7 @@ func (p *Prog) Read(addr uint64, n int) []byte {
 	return b
 }
 
-// Put32, Put64, Get32 and Get64 are numbers in memory.
-func (p *Prog) Put32(addr uint64, v uint32) {
-	p.Write(addr, binary.LittleEndian.AppendUint32(nil, v))
-}
-func (p *Prog) Put64(addr, v uint64)     { p.Write(addr, binary.LittleEndian.AppendUint64(nil, v)) }
-func (p *Prog) Get32(addr uint64) uint32 { return binary.LittleEndian.Uint32(p.Read(addr, 4)) }
-func (p *Prog) Get64(addr uint64) uint64 { return binary.LittleEndian.Uint64(p.Read(addr, 8)) }
+// String stores a string with a zero byte after it, and returns where.
 func (p *Prog) String(addr uint64, s string) uint64 {
 	p.Write(addr, append([]byte(s), 0))
 	return addr

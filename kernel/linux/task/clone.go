@@ -225,13 +225,11 @@ func (k *Kernel) enter(t, c *Task, a *CloneArgs) (int, error) {
 // announce writes the new thread's number where the flags ask for it. Addresses that
 // cannot be written to are the program's own fault, as on Linux.
 func (t *Task) announce(c *Task, tid int, a *CloneArgs) {
-	var b [4]byte
-	le.PutUint32(b[:], uint32(tid))
 	if a.Flags&abi.CLONE_PARENT_SETTID != 0 {
-		_ = t.mem.CopyOut(a.ParentTID, b[:])
+		_ = putWord(t.mem, a.ParentTID, uint32(tid))
 	}
 	if a.Flags&abi.CLONE_CHILD_SETTID != 0 {
-		_ = c.mem.CopyOut(a.ChildTID, b[:])
+		_ = putWord(c.mem, a.ChildTID, uint32(tid))
 	}
 }
 

@@ -102,11 +102,19 @@ func (t *Task) leaveWords() {
 	t.exitRobust()
 	if a := t.ClearChildTID; a != 0 {
 		t.ClearChildTID = 0
-		if t.mem.CopyOut(a, make([]byte, 4)) == nil {
+		if putWord(t.mem, a, 0) == nil {
 			// A thread that joins it waits without the private flag.
 			_, _ = t.k.Futexes.Wake(t.mem, a, true, 1, abi.FUTEX_BITSET_MATCH_ANY)
 		}
 	}
+}
+
+// putWord writes a word in one step, as the processor does; others may look at it.
+func putWord(m *mm.Space, addr uint64, v uint32) error {
+	if addr%4 == 0 {
+		return m.Store32(addr, v)
+	}
+	return m.CopyOut(addr, le.AppendUint32(nil, v))
 }
 
 // dropMem lets go of the address space: the last thread's is the process's.
