@@ -15,7 +15,7 @@ func (s *Space) Barrier() error {
 	if err := s.table.Map(TaskSize, f[:], 0, 0); err != nil {
 		return err
 	}
-	return s.table.Unmap(TaskSize, TaskSize+PageSize, func(uint64, PTE) {})
+	return s.table.Unmap(TaskSize, TaskSize+PageSize, ignorePage)
 }
 
 // Mapped says whether all of [start, end) is.

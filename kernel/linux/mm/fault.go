@@ -157,7 +157,7 @@ func (s *Space) upgrade(r *region, v *vma, page uint64, e PTE, want Prot) error 
 	if s.refs.shared(f) {
 		return s.copyPage(r, v, page, f, s.m.Bytes(f, 0), false)
 	}
-	if err := s.take(r, page); err != nil {
+	if err := s.take(page); err != nil {
 		return err
 	}
 	r.one[0] = f
@@ -169,13 +169,13 @@ func (s *Space) upgrade(r *region, v *vma, page uint64, e PTE, want Prot) error 
 	return nil
 }
 
-// take unmaps the page into r.gone. Caller holds r.mu.
-func (s *Space) take(r *region, page uint64) error {
-	if r.taken == nil {
-		r.taken = func(_ uint64, e PTE) { r.gone = e }
-	}
-	return s.table.Unmap(page, page+PageSize, r.taken)
+// take unmaps the page, which the caller has looked at. Caller holds its region's lock.
+func (s *Space) take(page uint64) error {
+	return s.table.Unmap(page, page+PageSize, ignorePage)
 }
+
+// ignorePage is for pages whose entry the caller knows.
+func ignorePage(uint64, PTE) {}
 
 // copyPage maps a copy of the page at frame f, whose contents are data, in its place.
 // What was there is released later. Caller holds r.mu.
@@ -185,7 +185,7 @@ func (s *Space) copyPage(r *region, v *vma, page uint64, f Frame, data []byte, o
 	}
 	n := r.one[0]
 	copy(s.m.Bytes(n, 0), data)
-	if err := s.take(r, page); err != nil {
+	if err := s.take(page); err != nil {
 		s.m.Free(r.one[:], 0)
 		return err
 	}

@@ -87,7 +87,7 @@ func (s *Space) mapBacked(b *backing, gen uint64, p vfs.Page, page, off uint64, 
 			return s.table.Map(page, r.one[:], 0, v.prot)
 		}
 		// The file changed its mind about which page this is.
-		if err := s.take(r, page); err != nil {
+		if err := s.take(page); err != nil {
 			p.Release()
 			return err
 		}

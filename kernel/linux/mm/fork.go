@@ -1,5 +1,7 @@
 package mm
 
+import "sync"
+
 // Fork makes a copy of the space for a child: private memory is shared until one of
 // the two writes to it. The child has one user, and no threads yet; those of the parent
 // may be running.
@@ -20,7 +22,9 @@ func (s *Space) tryFork() (*Space, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := forker{parent: s, child: c}
+	f := forkers.Get().(*forker)
+	f.parent, f.child = s, c
+	defer f.done()
 	for s.lock(); !f.ready(); s.lock() {
 		// References to files are taken with no lock held, so that what is mapped may
 		// change meanwhile: again, until it does not.
@@ -47,8 +51,21 @@ func (s *Space) tryFork() (*Space, error) {
 	return c, nil
 }
 
+// forkers are there to be used again.
+var forkers = sync.Pool{New: func() any {
+	f := new(forker)
+	f.walk = f.page
+	return f
+}}
+
+func (f *forker) done() {
+	*f = forker{run: f.run[:0], walk: f.walk}
+	forkers.Put(f)
+}
+
 // forker copies page tables.
 type forker struct {
+	walk          func(va uint64, e PTE) bool
 	parent, child *Space
 	files         map[*backing]*backing // the parent's and the child's, a use of each
 	missing       []*backing
@@ -106,7 +123,7 @@ func (f *forker) copyPages(v, w *vma) error {
 	w.cow = true
 	f.v, f.run = w, f.run[:0]
 	before := f.child.anon.Load()
-	f.parent.table.Walk(v.start, v.end, f.page)
+	f.parent.table.Walk(v.start, v.end, f.walk)
 	f.flush()
 	if f.child.anon.Load() == before {
 		w.cow = false
@@ -121,7 +138,7 @@ func (f *forker) copyPages(v, w *vma) error {
 
 // page shares one page of the parent's. Pages of a file the child faults in itself.
 func (f *forker) page(va uint64, e PTE) bool {
-	if f.v.back != nil && f.parent.refs.page(e.Frame) != nil {
+	if f.v.back != nil && f.parent.refs.isFile(e.Frame) {
 		return true
 	}
 	if e.Order != 0 {

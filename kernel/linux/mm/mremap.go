@@ -236,7 +236,7 @@ func (s *Space) movePages(v *vma, from, end, to uint64) error {
 	s.table.Walk(from, end, m.page)
 	m.flush()
 	if m.err != nil {
-		s.table.Unmap(to, to+(end-from), func(uint64, PTE) {})
+		s.table.Unmap(to, to+(end-from), ignorePage)
 		return m.err
 	}
 	return s.table.Unmap(from, end, func(va uint64, e PTE) {

@@ -30,7 +30,10 @@ type refDir [1 << refBits]atomic.Pointer[refChunk]
 type refChunk struct {
 	// more counts, for an anonymous frame, owners beyond the first; for a page of a
 	// file the entries that map it.
-	more  [chunkPages]atomic.Int32
+	more [chunkPages]atomic.Int32
+	// file has a bit for each page of a file: who has a frame mapped may look at its bit
+	// without the lock.
+	file  [chunkPages / 64]atomic.Uint64
 	mu    sync.Mutex
 	pages *[chunkPages]vfs.Page // the files' pages; guarded by mu
 }
@@ -58,11 +61,17 @@ func (r *Refs) chunk(f Frame, make bool) (*refChunk, int) {
 	return c, i
 }
 
+// isFile says whether the frame f, which the caller has mapped, is a page of a file.
+func (r *Refs) isFile(f Frame) bool {
+	c, i := r.chunk(f, false)
+	return c != nil && c.file[i/64].Load()>>(i%64)&1 != 0
+}
+
 // share gives the anonymous frames of a page one more owner.
 func (r *Refs) share(f Frame, order uint) {
-	for n := Frame(0); n < 1<<order; n++ {
-		c, i := r.chunk(f+n*PageSize, true)
-		c.more[i].Add(1)
+	c, i := r.chunk(f, true) // a 2 MiB page is one chunk
+	for n := range 1 << order {
+		c.more[i+n].Add(1)
 	}
 }
 
@@ -115,6 +124,7 @@ func (r *Refs) addPage(p vfs.Page) {
 	first := c.pages[i] == nil
 	if first {
 		c.pages[i] = p
+		c.file[i/64].Or(1 << (i % 64))
 	}
 	c.mu.Unlock()
 	if !first {
@@ -126,29 +136,23 @@ func (r *Refs) addPage(p vfs.Page) {
 // while an entry maps it.
 func (r *Refs) page(f Frame) vfs.Page {
 	c, i := r.chunk(f, false)
-	if c == nil {
+	if c == nil || c.file[i/64].Load()>>(i%64)&1 == 0 {
 		return nil
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.pages == nil {
-		return nil
-	}
-	return c.pages[i]
+	p := c.pages[i]
+	c.mu.Unlock()
+	return p
 }
 
 // dropPage ends an entry's use of the file's page at f, and says so to the page when
 // it was written to. False: f is no page of a file.
 func (r *Refs) dropPage(f Frame, dirty bool) bool {
 	c, i := r.chunk(f, false)
-	if c == nil {
+	if c == nil || c.file[i/64].Load()>>(i%64)&1 == 0 {
 		return false
 	}
 	c.mu.Lock()
-	if c.pages == nil || c.pages[i] == nil {
-		c.mu.Unlock()
-		return false
-	}
 	p := c.pages[i]
 	if dirty {
 		// With the lock held, so that the page is not released before.
@@ -157,6 +161,7 @@ func (r *Refs) dropPage(f Frame, dirty bool) bool {
 	last := c.more[i].Add(-1) == 0
 	if last {
 		c.pages[i] = nil
+		c.file[i/64].And(^(uint64(1) << (i % 64)))
 	}
 	c.mu.Unlock()
 	if last {

@@ -116,10 +116,8 @@ type Space struct {
 // region is the lock and the scratch space of the page tables for those 2 MiB regions
 // whose number has the same last bits.
 type region struct {
-	mu    sync.Mutex
-	one   [1]Frame
-	gone  PTE
-	taken func(va uint64, e PTE)
+	mu  sync.Mutex
+	one [1]Frame
 }
 
 type oldFrame struct {
@@ -151,6 +149,7 @@ func New(m Machine, opt Options) (*Space, error) {
 	s.users.Store(1)
 	s.SetOOM(opt.OOM)
 	s.zap.init(s)
+	s.spare = spares.Get().(*vma)
 	s.SetLimits(opt.Limits)
 	s.layout.choose(opt.Limits.Stack, opt.Random)
 	return s, nil
@@ -212,9 +211,15 @@ func (s *Space) Close() {
 	for s.tree.first != nil {
 		s.forget(s.tree.first)
 	}
+	s.zap.end()
+	spares.Put(s.spare)
+	s.spare = nil
 	s.unlock()
 	s.table.Free()
 }
+
+// spares are lists of mappings that spaces left behind.
+var spares = sync.Pool{New: func() any { return (*vma)(nil) }}
 
 // lock takes mu for writing, when all readers of replaced frames are gone.
 func (s *Space) lock() {

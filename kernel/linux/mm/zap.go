@@ -1,5 +1,7 @@
 package mm
 
+import "sync"
+
 // zapper takes pages out of a space's table and gives each back to whom it belongs.
 // A space has one; it is used with the write lock held.
 type zapper struct {
@@ -7,7 +9,7 @@ type zapper struct {
 	v         *vma
 	keepOwned bool // leave private copies of file pages
 	fn        func(va uint64, e PTE)
-	walk      func(va uint64, e PTE) bool
+	buf       *[zapBatch]Frame
 	frames    []Frame
 	large     []Frame
 	punched   []uint64
@@ -17,10 +19,20 @@ type zapper struct {
 
 const zapBatch = 256
 
+// buffers hold frames on their way back.
+var buffers = sync.Pool{New: func() any { return new([zapBatch]Frame) }}
+
 func (z *zapper) init(s *Space) {
 	z.s = s
 	z.fn = z.page
-	z.walk = z.punch
+	z.buf = buffers.Get().(*[zapBatch]Frame)
+	z.frames = z.buf[:0]
+}
+
+// end gives the buffer back: the space is gone.
+func (z *zapper) end() {
+	buffers.Put(z.buf)
+	z.buf, z.frames = nil, nil
 }
 
 func (z *zapper) begin(v *vma) { z.v, z.keepOwned = v, false }
@@ -30,7 +42,7 @@ func (z *zapper) begin(v *vma) { z.v, z.keepOwned = v, false }
 func (z *zapper) run(from, to uint64) error {
 	var err error
 	if z.keepOwned && z.v.flags&vmShared == 0 {
-		z.s.table.Walk(from, to, z.walk)
+		z.s.table.Walk(from, to, z.punch)
 		for _, va := range z.punched {
 			err = z.s.table.Unmap(va, va+PageSize, z.fn)
 		}
@@ -73,7 +85,7 @@ func (z *zapper) page(_ uint64, e PTE) {
 
 // punch notes e if it is a page of the file.
 func (z *zapper) punch(va uint64, e PTE) bool {
-	if z.s.refs.page(e.Frame) != nil {
+	if z.s.refs.isFile(e.Frame) {
 		z.punched = append(z.punched, va)
 	}
 	return true
