@@ -10,7 +10,7 @@ import (
 // ipOptions are those of IPPROTO_IP and IPPROTO_IPV6 that sockets go by or tell again.
 type ipOptions struct {
 	tos, ttl         int // ttl 0 for the default
-	tclass, hops     int // hops 0 for the default
+	tclass, hops     int // hops + 1, 0 for the default
 	mtuDiscover      int
 	mtuDiscover6     int
 	pktInfo          bool
@@ -303,7 +303,7 @@ func (b *base) setIPv6(name int, v []byte, bound bool) error {
 		if n < -1 || n > 255 {
 			return syscall.EINVAL
 		}
-		o.hops = max(n, 0)
+		o.hops = n + 1
 	case syscall.IPV6_MULTICAST_HOPS:
 		if b.typ == syscall.SOCK_STREAM {
 			return syscall.ENOPROTOOPT
@@ -338,6 +338,9 @@ func (b *base) setIPv6(name int, v []byte, bound bool) error {
 			return syscall.EINVAL
 		}
 		o.tclass = max(n, 0)
+		if b.typ == syscall.SOCK_STREAM {
+			o.tclass &^= 3 // ECN is TCP's own
+		}
 	case abi.IPV6_RECVERR:
 		o.recvErr[1] = n != 0
 	case syscall.IPV6_MTU_DISCOVER:
@@ -365,7 +368,7 @@ func (b *base) ipv6Option(name int, v []byte) (int, error) {
 	case syscall.IPV6_V6ONLY:
 		return putBool(v, o.v6only)
 	case syscall.IPV6_UNICAST_HOPS:
-		return putInt(v, or(o.hops, defaultTTL))
+		return putInt(v, or(o.hops, defaultTTL+1)-1)
 	case syscall.IPV6_MULTICAST_HOPS:
 		return putInt(v, or(o.mcastHops, 2)-1)
 	case syscall.IPV6_MULTICAST_LOOP:

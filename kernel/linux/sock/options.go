@@ -24,7 +24,8 @@ type options struct {
 	reuseAddr, reusePort, keepAlive, broadcast bool
 	oobInline, passCred, dontRoute, passSec    bool
 	zeroCopy, rxqOvfl, selectErr               bool
-	stampUS, stampNS                           bool
+	stampUS, stampNS, noCheck, lockFilter      bool
+	noFCS                                      bool
 
 	linger     int // seconds, negative for off
 	lingerLast int // what l_linger said, also while off
@@ -68,6 +69,12 @@ func (o *options) bool(name int) *bool {
 		return &o.rxqOvfl
 	case abi.SO_SELECT_ERR_QUEUE:
 		return &o.selectErr
+	case syscall.SO_NO_CHECK:
+		return &o.noCheck
+	case abi.SO_LOCK_FILTER:
+		return &o.lockFilter
+	case abi.SO_NOFCS:
+		return &o.noFCS
 	}
 	return nil
 }
@@ -112,6 +119,9 @@ func (b *base) setSocket(name int, v []byte) error {
 	defer b.mu.Unlock()
 	o := &b.opt
 	if p := o.bool(name); p != nil {
+		if name == abi.SO_LOCK_FILTER && *p && n == 0 {
+			return syscall.EPERM
+		}
 		*p = n != 0
 		return nil
 	}
@@ -164,9 +174,9 @@ func (b *base) setSocket(name int, v []byte) error {
 			return syscall.EINVAL
 		}
 		o.bufLock = n
-	case abi.SO_PREFER_BUSY_POLL, abi.SO_BUSY_POLL_BUDGET, abi.SO_NOFCS, abi.SO_WIFI_STATUS, abi.SO_LOCK_FILTER:
+	case abi.SO_PREFER_BUSY_POLL, abi.SO_BUSY_POLL_BUDGET, abi.SO_WIFI_STATUS:
 		// Nothing here goes by them.
-	case syscall.SO_NO_CHECK, syscall.SO_BSDCOMPAT:
+	case syscall.SO_BSDCOMPAT:
 	case syscall.SO_DETACH_FILTER:
 		return syscall.ENOENT
 	default:
@@ -282,7 +292,7 @@ func (b *base) socketOption(name int, v []byte) (int, error) {
 		return putInt(v, o.peekOff-1)
 	case abi.SO_BUF_LOCK:
 		return putInt(v, o.bufLock)
-	case abi.SO_INCOMING_NAPI_ID, abi.SO_TIMESTAMPING, abi.SO_PREFER_BUSY_POLL, abi.SO_NOFCS, abi.SO_WIFI_STATUS, abi.SO_LOCK_FILTER, syscall.SO_NO_CHECK, syscall.SO_BSDCOMPAT:
+	case abi.SO_INCOMING_NAPI_ID, abi.SO_TIMESTAMPING, abi.SO_PREFER_BUSY_POLL, abi.SO_WIFI_STATUS, syscall.SO_BSDCOMPAT:
 		return putInt(v, 0)
 	case abi.SO_MAX_PACING_RATE:
 		if len(v) < 8 {

@@ -272,19 +272,21 @@ func (s *tcp) Send(_ Caller, src vfs.Src, m *Message, flags int) (int, error) {
 		}
 		s.open.Store(true)
 	}
-	cork := s.corked.Load()
-	if flags&msgMore != 0 && !cork {
-		cork = true
+	var how tcpsock.WriteHow
+	if s.corked.Load() {
+		how = tcpsock.WriteCork
+	} else if flags&msgMore != 0 {
+		how = tcpsock.WriteCork
 		s.uncorkLater()
 	}
-	n, err := c.TryWriteFrom(src, cork)
+	if flags&msgOOB != 0 {
+		how |= tcpsock.WriteUrgent
+	}
+	n, err := c.TryWriteFrom(src, how)
 	if err == tcpsock.ErrWouldBlock && !s.noSpace.Swap(true) {
-		n, err = c.TryWriteFrom(src, cork) // as in Ready
+		n, err = c.TryWriteFrom(src, how) // as in Ready
 	}
 	if n > 0 || err == nil {
-		if flags&msgOOB != 0 && n > 0 {
-			c.MarkUrgent()
-		}
 		if src.Left() == 0 {
 			s.noSpace.Store(false)
 		}

@@ -46,7 +46,7 @@ func (s *tcp) tcpOptions() ntcp.Options {
 // that is nothing. Caller must hold mu.
 func (s *tcp) pathFunc() func(*ntcp.Path) {
 	seg := s.tcp.maxSeg
-	tos, ttl, hops, class := s.opt.ip.tos, s.opt.ip.ttl, s.opt.ip.hops, s.opt.ip.tclass
+	tos, ttl, hops, class := s.opt.ip.tos, s.opt.ip.ttl, max(s.opt.ip.hops-1, 0), s.opt.ip.tclass
 	if seg == 0 && tos == 0 && ttl == 0 && hops == 0 && class == 0 {
 		return nil
 	}

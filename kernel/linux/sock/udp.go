@@ -346,7 +346,7 @@ func (s *udp) setLife(c *nudp.Conn) {
 		group = o.mcastTTL - 1
 	}
 	if s.domain == syscall.AF_INET6 {
-		ttl, tos = o.hops, o.tclass
+		ttl, tos = max(o.hops-1, 0), o.tclass
 		if o.mcastHops != 0 {
 			group = o.mcastHops - 1
 		}

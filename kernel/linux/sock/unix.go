@@ -390,9 +390,10 @@ func (s *unix) SetOption(level, name int, v []byte) error {
 		return syscall.EOPNOTSUPP
 	}
 	switch name {
-	case syscall.SO_BROADCAST, syscall.SO_DONTROUTE, syscall.SO_KEEPALIVE, syscall.SO_REUSEADDR:
 	case abi.SO_REUSEPORT:
-		return syscall.EOPNOTSUPP
+		if n, err := intArg(v); err != nil || n != 0 {
+			return syscall.EOPNOTSUPP
+		}
 	case abi.SO_ZEROCOPY:
 		return syscall.EOPNOTSUPP
 	}

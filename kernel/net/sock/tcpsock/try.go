@@ -151,10 +151,19 @@ func (c *Conn) TryPeekTo(d tcp.Dst, skip int) (int, error) {
 	return n, err
 }
 
+// WriteHow says how TryWriteFrom sends.
+type WriteHow uint8
+
+const (
+	// WriteCork has octets that do not fill a segment wait for more.
+	WriteCork WriteHow = 1 << iota
+	// WriteUrgent makes all that was written so far urgent.
+	WriteUrgent
+)
+
 // TryWriteFrom takes octets of s to be sent: as many as there is room for. With
-// none it returns ErrWouldBlock. With cork set, octets that do not fill a segment
-// wait for more.
-func (c *Conn) TryWriteFrom(s tcp.Src, cork bool) (int, error) {
+// none it returns ErrWouldBlock.
+func (c *Conn) TryWriteFrom(s tcp.Src, how WriteHow) (int, error) {
 	c.mu.Lock()
 	c.trying = true
 	now := c.h.clock.Now()
@@ -162,24 +171,18 @@ func (c *Conn) TryWriteFrom(s tcp.Src, cork bool) (int, error) {
 	var n int
 	err := errClosed
 	if !c.closed {
-		c.core.SetCork(cork)
+		c.core.SetCork(how&WriteCork != 0)
 		if n, err = c.core.SendFrom(now, s); n == 0 && err == nil && s.Left() > 0 {
 			err = ErrWouldBlock
+		}
+		if how&WriteUrgent != 0 && n > 0 {
+			c.core.MarkUrgent(now)
 		}
 		c.settle(now)
 	}
 	c.trying = false
 	c.mu.Unlock()
 	return n, err
-}
-
-// MarkUrgent makes what was written so far urgent.
-func (c *Conn) MarkUrgent() {
-	c.mu.Lock()
-	now := c.h.clock.Now()
-	c.core.MarkUrgent(now)
-	c.settle(now)
-	c.mu.Unlock()
 }
 
 // SetCork holds segments that are not full back, or sends them now.
