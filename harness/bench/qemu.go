@@ -426,7 +426,7 @@ func (k *Linux) Boot(ctx context.Context, cfg Config) (Guest, error) {
 }
 
 // appliances are the folders of our services.
-var appliances = map[string]string{"memcached": "appliances/memcached", "iperf3": "appliances/iperf", "reflector": "kernel/ktest/progs/reflector"}
+var appliances = map[string]string{"memcached": "appliances/memcached", "iperf3": "appliances/iperf", "reflector": "kernel/ktest/progs/reflector", unmodifiedImage: "appliances/linux"}
 
 // managed are those that serve the REST API when they are built with -tags rest.
 var managed = map[string]bool{"memcached": true}
@@ -445,7 +445,10 @@ type OSv struct {
 }
 
 // Can reports whether there is an appliance for the service.
-func (k *OSv) Can(_ design.System, service string) error {
+func (k *OSv) Can(s design.System, service string) error {
+	if isUnmodified(s) {
+		return k.canUnmodified(service)
+	}
 	dir, ok := appliances[service]
 	if !ok {
 		return fmt.Errorf("no appliance serves %s", service)
@@ -486,7 +489,7 @@ func (k *OSv) Build(p design.Plan) ([]string, error) {
 				if symbols && len(p.Profiles) == 0 {
 					continue
 				}
-				elf, err := k.build(svc, symbols)
+				elf, err := k.build(imageOf(s, svc), symbols)
 				if err != nil {
 					return nil, err
 				}
@@ -523,8 +526,13 @@ func (k *OSv) build(service string, symbols bool) (string, error) {
 }
 
 // Prepare builds the appliance.
-func (k *OSv) Prepare(_ context.Context, _ design.System, service string) error {
-	_, err := k.build(service, false)
+func (k *OSv) Prepare(ctx context.Context, s design.System, service string) error {
+	if isUnmodified(s) {
+		if _, err := k.root(ctx, service); err != nil {
+			return err
+		}
+	}
+	_, err := k.build(imageOf(s, service), false)
 	return err
 }
 
@@ -534,18 +542,27 @@ func (k *OSv) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	if err := k.Can(cfg.System, cfg.Service); err != nil {
 		return nil, err
 	}
-	elf, err := k.build(cfg.Service, cfg.Profile)
+	elf, err := k.build(imageOf(cfg.System, cfg.Service), cfg.Profile)
 	if err != nil {
 		return nil, err
 	}
 	args := strings.TrimSpace(serviceArgs[cfg.Service] + " " + cfg.System.Options["args"])
 	ip := wire.GuestIP(0)
-	api := ""
-	if cfg.Profile && managed[cfg.Service] {
+	api, root, runs, other := "", "", appliances[cfg.Service]+" ", "code without a symbol"
+	switch {
+	case isUnmodified(cfg.System):
+		if root, err = k.root(ctx, cfg.Service); err != nil {
+			return nil, err
+		}
+		runs, args, other = "Debian's ", strings.Join(argv(cfg.Service, cfg.CPUs), " "), "programs in user mode"
+	case cfg.Profile && managed[cfg.Service]:
 		api = fmt.Sprintf(" --rest=:%d", guestapi.Port)
 	}
 	g, err := k.start(ctx, cfg, func(base vm.Spec) (vm.Spec, error) {
 		base.Kernel, base.RNG = elf, true
+		if root != "" { // guests of a group share the file, so that each writes beside it
+			base.Disks = append(base.Disks, vm.Disk{Path: root, Snapshot: true})
+		}
 		base.Append = fmt.Sprintf("--ip=eth0,%s,%d --defaultgw=%s%s -- %s", ip.Addr(), ip.Bits(), wire.Host.Addr(), api, args)
 		return base, nil
 	})
@@ -554,7 +571,7 @@ func (k *OSv) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	}
 	g.symbols = func(context.Context) (*tcg.Symbols, string, error) {
 		syms, err := tcg.ELFSymbols(elf)
-		return syms, "code without a symbol", err
+		return syms, other, err
 	}
 	if api != "" && g.w != nil {
 		g.api = &guestapi.Client{Base: fmt.Sprintf("http://%s:%d", ip.Addr(), guestapi.Port), Transport: &http.Transport{DialContext: g.w.DialContext, DisableKeepAlives: true}}
@@ -565,7 +582,10 @@ func (k *OSv) Boot(ctx context.Context, cfg Config) (Guest, error) {
 		return nil, err
 	}
 	g.facts.Kernel, g.facts.Image, g.facts.ImageBytes = "OSv", digest, fileBytes(elf)
-	g.facts.Parity["kernel"], g.facts.Parity["service"] = "OSv", appliances[cfg.Service]+" "+args
+	if root != "" {
+		g.facts.ImageBytes += fileBytes(root)
+	}
+	g.facts.Parity["kernel"], g.facts.Parity["service"] = "OSv", runs+args
 	g.facts.Parity["mitigations"], g.facts.Parity["profile"] = "none needed: one address space, no user mode", firstWord(cfg.System.Profile)
 	return g.guest(), nil
 }

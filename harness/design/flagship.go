@@ -16,6 +16,7 @@ func Flagship() Plan {
 	batch.Name, batch.Title, batch.Role, batch.Options = "osv-batch", "OSv, batches", Variant, map[string]string{"args": "-engine=batch"}
 	socket.Name, socket.Title, socket.Role, socket.Options = "osv-socket", "OSv, sockets", Variant, map[string]string{"args": "-engine=socket"}
 	two.Name, two.Title, two.Role, two.CPUs = "osv-2cpu", "OSv, 2 vCPUs", Variant, 2
+	debian := OSvUnmodified(Variant)
 	subject := osv()
 	subject.Options = map[string]string{"args": "-c 16384"}
 
@@ -43,7 +44,7 @@ func Flagship() Plan {
 		return w
 	}
 	both := []string{"linux-stock", "osv"}
-	return Plan{Name: "flagship", Systems: []System{linuxStock(), subject, batch, socket, two},
+	return Plan{Name: "flagship", Systems: []System{linuxStock(), subject, batch, socket, two, debian},
 		Workloads: []Workload{
 			mem("udp-get", "memcached UDP GET, 32 outstanding", MemcachedUDPPort, get),
 			mem("udp-set", "memcached UDP SET, 32 outstanding", MemcachedUDPPort, set),

@@ -170,5 +170,5 @@ func Dry() Plan {
 
 // Plans are the plans that come with the program, by name.
 func Plans() map[string]Plan {
-	return map[string]Plan{"default": Default(), "full": Full(), "quick": Quick(), "flagship": Flagship(), "iperf": Iperf(), "dry": Dry()}
+	return map[string]Plan{"default": Default(), "full": Full(), "quick": Quick(), "flagship": Flagship(), "iperf": Iperf(), "unmodified": Unmodified(), "dry": Dry()}
 }

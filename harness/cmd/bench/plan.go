@@ -18,7 +18,7 @@ import (
 
 // planFlags choose a plan; commands embed them.
 type planFlags struct {
-	Plan   string `help:"A plan that comes with the program: default, quick, full, flagship, iperf or dry." default:"default" enum:"default,quick,full,flagship,iperf,dry" placeholder:"NAME"`
+	Plan   string `help:"A plan that comes with the program: default, quick, full, flagship, iperf, unmodified or dry." default:"default" enum:"default,quick,full,flagship,iperf,unmodified,dry" placeholder:"NAME"`
 	Config string `help:"Read the plan from this YAML file instead." type:"existingfile" placeholder:"FILE"`
 	Quick  bool   `help:"Short for --plan=quick: two boots a side, no intervals."`
 	Dry    bool   `help:"Short for --plan=dry: processes of this machine instead of guests; figures mean nothing."`
