@@ -273,8 +273,18 @@ func (s *Space) recycle(v *vma) {
 func (s *Space) enter(v *vma) {
 	p := s.tree.before(v.start)
 	if p == nil || !p.joins(v) {
+		if n := s.tree.find(v.end); n != nil && v.joins(n) {
+			// Downwards, as mappings without an address follow each other.
+			s.count(v, v.end-v.start)
+			n.off, n.cow = v.off, n.cow || v.cow
+			s.tree.resize(n, v.start, n.end)
+			if v.back != nil {
+				s.drops = append(s.drops, v.back)
+			}
+			s.recycle(v)
+			return
+		}
 		s.add(v)
-		s.join(v)
 		return
 	}
 	s.count(v, v.end-v.start)
@@ -354,19 +364,29 @@ func (s *Space) unmap(start, end uint64) error {
 	if err := s.carve(end); err != nil {
 		return err
 	}
-	if v.start < start {
-		v = s.split(v, start)
-	}
 	for v != nil && v.start < end {
-		if v.end > end {
-			s.split(v, end)
-		}
+		a, to := max(v.start, start), min(v.end, end)
 		s.zap.begin(v)
-		if err := s.zap.run(v.start, v.end); err != nil {
+		if err := s.zap.run(a, to); err != nil {
 			return err
 		}
 		next := v.next
-		s.forget(v)
+		switch {
+		case a == v.start && to == v.end:
+			s.forget(v)
+		case a == v.start:
+			s.count(v, -(to - a))
+			if v.back != nil {
+				v.off += to - a
+			}
+			s.tree.resize(v, to, v.end)
+		default:
+			if to < v.end {
+				s.split(v, to)
+			}
+			s.count(v, -(to - a))
+			s.tree.resize(v, v.start, a)
+		}
 		v = next
 	}
 	return nil

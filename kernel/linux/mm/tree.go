@@ -80,9 +80,12 @@ func (t *tree) remove(v *vma) {
 
 // resize gives v new bounds that keep its place in the order.
 func (t *tree) resize(v *vma, start, end uint64) {
+	low, high := start != v.start, end != v.end
 	v.start, v.end = start, end
-	t.moved(v)
-	if v.next != nil {
+	if low {
+		t.moved(v)
+	}
+	if high && v.next != nil {
 		t.moved(v.next)
 	}
 }
