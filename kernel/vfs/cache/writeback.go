@@ -38,7 +38,9 @@ func (l *fileList) remove(f *File) {
 
 // dirtied counts a page of f that became dirty, its first or a further one.
 func (c *Cache) dirtied(f *File, first bool) {
-	c.ndirty.Add(1)
+	if c.ndirty.Add(1) > c.share(c.bgShare) {
+		c.wake()
+	}
 	if !first {
 		return
 	}

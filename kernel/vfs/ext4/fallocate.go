@@ -118,8 +118,7 @@ func (i *inode) allocate(off, n int64, keep bool) error {
 	}
 	i.pages.SetSize(off + n)
 	return i.update(func(h *handle) error {
-		i.size = off + n
-		return h.inode(i, true)
+		return i.sizeAtLeast(h, off+n)
 	})
 }
 
@@ -168,8 +167,7 @@ func (i *inode) punch(off, n int64) error {
 	defer i.pages.LetWriteBack()
 	// Pages that go would have brought the size to the medium.
 	err := i.update(func(h *handle) error {
-		i.size = max(i.size, size)
-		return h.inode(i, true)
+		return i.sizeAtLeast(h, size)
 	})
 	if err != nil {
 		return err

@@ -79,8 +79,7 @@ func (i *inode) setSize(size int64) error {
 		}
 		i.pages.SetSize(size)
 		return i.update(func(h *handle) error {
-			i.size = size
-			return h.inode(i, true)
+			return i.sizeAtLeast(h, size)
 		})
 	}
 	return i.shrink(size)

@@ -167,7 +167,22 @@ func (i *inode) entered(b, n, at uint64, was runSort, got *run, size int64) erro
 			return err
 		}
 	}
-	i.size = max(i.size, upTo)
+	return i.sizeAtLeast(h, upTo)
+}
+
+// sizeAtLeast lets the size on the medium grow. The first file of 2 GiB and more has
+// the superblock say that there is one. Caller holds i.mu.
+func (i *inode) sizeAtLeast(h *handle, n int64) error {
+	i.size = max(i.size, n)
+	if s := &i.fs.sb; i.size > 1<<31-1 {
+		i.fs.superMu.Lock()
+		if s.roCompat&roLargeFile == 0 {
+			s.roCompat |= roLargeFile
+			le.PutUint32(s.raw[sbROCompat:], s.roCompat)
+			h.superChanged()
+		}
+		i.fs.superMu.Unlock()
+	}
 	return h.inode(i, true)
 }
 
