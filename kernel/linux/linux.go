@@ -231,7 +231,7 @@ func (s *System) mount(ctx *vfs.Context) error {
 	frames := Frames(s.cfg.Machine)
 	s.tty = s.newTTY()
 	s.Tree.SetOpener(vfs.TypePipe, 0, fd.OpenFIFO)
-	file.SetMemfdFS(tmpfs.New(tmpfs.Options{Frames: frames}))
+	file.SetMemfdFS(tmpfs.New(tmpfs.Options{Frames: frames, Size: int64(s.cfg.Memory)}))
 	dev, err := devfs.New(s.Tree, devfs.Options{
 		Frames: frames, Console: s.tty.Opener(), TTY: s.tty.Opener(),
 		KMsg: func(line []byte) { fmt.Fprintf(s.cfg.Log, "kmsg: %s\n", line) },

@@ -29,9 +29,11 @@ func RegisterFileSystem(typ string, f Maker) {
 	makers.m[typ] = f
 }
 
-// newTmpfs makes a tmpfs with the options size, nr_inodes, mode, uid and gid.
+// newTmpfs makes a tmpfs with the options size, nr_inodes, mode, uid and gid. Without a
+// size it holds half of the memory.
 func newTmpfs(t *task.Task, _, data string) (vfs.FileSystem, error) {
-	opt := tmpfs.Options{UID: t.Creds().FSUID, GID: t.Creds().FSGID, Frames: mm.Frames{M: t.Kernel().Machine()}}
+	opt := tmpfs.Options{UID: t.Creds().FSUID, GID: t.Creds().FSGID, Frames: mm.Frames{M: t.Kernel().Machine()},
+		Size: int64(t.Kernel().TotalMemory() / 2)}
 	for _, o := range strings.Split(data, ",") {
 		name, value, _ := strings.Cut(o, "=")
 		var n int64

@@ -125,8 +125,9 @@ func inGuest(t *testing.T, f func(p *ring3.Prog, g *guest)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree := vfs.NewTree(tmpfs.New(tmpfs.Options{Frames: frames{w.Machine}, Mode: 0o755}))
+	tree := vfs.NewTree(tmpfs.New(tmpfs.Options{Frames: frames{w.Machine}, Mode: 0o755, Size: 16 << 20}))
 	tree.SetOpener(vfs.TypePipe, 0, fd.OpenFIFO)
+	file.SetMemfdFS(tmpfs.New(tmpfs.Options{Frames: frames{w.Machine}, Size: 8 << 20}))
 	ctx := vfs.NewContext(tree, vfs.RootCreds())
 	tty := fd.NewTTY(&log)
 	dev, err := devfs.New(tree, devfs.Options{Console: tty.Opener(), TTY: tty.Opener()})
