@@ -17,6 +17,7 @@ const (
 	MSREFER          = 0xc0000080
 	MSRSTAR          = 0xc0000081
 	MSRLSTAR         = 0xc0000082
+	MSRCSTAR         = 0xc0000083
 	MSRFMASK         = 0xc0000084
 	MSRKernelGSBase  = 0xc0000102
 	MSRTSCAux        = 0xc0000103

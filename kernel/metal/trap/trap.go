@@ -110,6 +110,7 @@ func InitCPU() {
 	arch.LoadIDT(uintptr(unsafe.Pointer(&idtr)))
 	arch.WriteMSR(arch.MSRSTAR, uint64(cpu.SelCode)<<32|uint64(0x18)<<48)
 	arch.WriteMSR(arch.MSRLSTAR, uint64(sysEntry))
+	arch.WriteMSR(arch.MSRCSTAR, uint64(sysEntry)) // of code that is not 64-bit, which there is not
 	arch.WriteMSR(arch.MSRFMASK, arch.FlagIF|arch.FlagTF|arch.FlagDF|arch.FlagAC|arch.FlagNT|arch.FlagRF)
 	arch.WriteMSR(arch.MSRKernelGSBase, uint64(cpu.Current().Self))
 	protect()
@@ -169,6 +170,7 @@ func deliver(c *cpu.CPU) {
 // its saved registers, false to go back to what was interrupted.
 func handleTrap(c *cpu.CPU, f *Frame, fx uintptr) bool {
 	v := (f.Stub-stub0)/stubBytes - 1
+	normalize(f)
 	if v < vecExceptions {
 		if fromUser(f) && v != vecNMI && v != vecDouble && v != vecMachine {
 			userFault(c, f, fx, v)

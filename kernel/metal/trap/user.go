@@ -35,6 +35,19 @@ func userOf(t *sched.Thread) *cpu.User { return (*cpu.User)(unsafe.Pointer(t.Use
 // fromUser says whether f is of a program in ring 3.
 func fromUser(f *Frame) bool { return f.CS&3 != 0 }
 
+// flagVM is virtual-8086 mode, which is not there in long mode: IRET of a program
+// would fault (SDM vol. 2, IRET). QEMU 7.2's TCG enters it, with a CS that looks like
+// ring 0's.
+const flagVM = 1 << 17
+
+// normalize makes such a frame that of a program in 64-bit mode, which then runs into
+// whatever is there.
+func normalize(f *Frame) {
+	if f.RFlags&flagVM != 0 {
+		f.CS, f.SS, f.RFlags = cpu.SelUserCode, cpu.SelUserData, arch.FlagIF|2
+	}
+}
+
 // saveUser copies the interrupted registers of a program into its User.
 func saveUser(u *cpu.User, f *Frame, fx uintptr) {
 	u.RAX, u.RBX, u.RCX, u.RDX = uint64(f.RAX), uint64(f.RBX), uint64(f.RCX), uint64(f.RDX)

@@ -152,6 +152,21 @@ func TestNMIInRing3(t *testing.T) {
 	dumpWanted = 0
 }
 
+// TCG's virtual-8086 mode is a program's, too.
+func TestVirtual8086IsRing3(t *testing.T) {
+	c, th := start(t)
+	u, f, fx := inRing3(t, th, vecDebug)
+	f.CS, f.SS, f.RFlags = 0x11d8, 0x1000, 0x1e7602
+	if !handleTrap(c, f, fx) || u.Kind != cpu.UserFault || u.RFlags != 0x202 {
+		t.Errorf("kind %d, flags %#x", u.Kind, u.RFlags)
+	}
+	u, f, fx = inRing3(t, th, cpu.VectorTimer)
+	f.CS, f.RFlags = 8, 0x20202
+	if handleTrap(c, f, fx) || f.CS != cpu.SelUserCode || f.SS != cpu.SelUserData || f.RFlags != 0x202 {
+		t.Errorf("goes on with CS %#x, flags %#x", f.CS, f.RFlags)
+	}
+}
+
 // What the entry code knows of numbers.
 func TestRing3Constants(t *testing.T) {
 	if cpu.UserSyscall != 0 || cpu.UserFault != 1 || cpu.UserKick != 2 || cpu.SelUserCode != 0x2b || cpu.SelUserData != 0x23 || sched.FrameUser != 2 {
