@@ -74,6 +74,9 @@ type Task struct {
 	pdeath atomic.Int32
 	// TimerSlack is of prctl(2), ns; it is told, and has no effect.
 	TimerSlack uint64
+
+	// Sockets is what the socket calls keep from one to the next: nothing of task's.
+	Sockets any
 }
 
 // DefaultSlack is what TimerSlack is at first.

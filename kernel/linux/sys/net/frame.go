@@ -1,7 +1,6 @@
 package net
 
 import (
-	"sync"
 	"syscall"
 	"time"
 
@@ -13,8 +12,8 @@ import (
 	"osv/kernel/vfs/poll"
 )
 
-// frame is what one send or receive needs beside its arguments. Frames are pooled, so
-// that a call allocates nothing.
+// frame is what one send or receive needs beside its arguments. A task has one, since
+// it makes one call at a time, so that calls allocate nothing.
 type frame struct {
 	t     *task.Task
 	s     sock.Socket
@@ -34,29 +33,32 @@ type frame struct {
 	recvs func() error
 }
 
-var frames = sync.Pool{New: func() any {
-	f := &frame{}
-	f.sends, f.recvs = f.sendOnce, f.recvOnce
-	return f
-}}
-
+// newFrame is the task's frame, ready for a call.
 func newFrame(t *task.Task, s sock.Socket, flags int) *frame {
-	f := frames.Get().(*frame)
-	f.t, f.s, f.flags, f.done, f.all = t, s, flags, 0, false
+	f, _ := t.Sockets.(*frame)
+	if f == nil {
+		f = &frame{t: t}
+		f.sends, f.recvs = f.sendOnce, f.recvOnce
+		t.Sockets = f
+	}
+	f.s, f.flags, f.done, f.all = s, flags, 0, false
 	f.msg.Addr, f.msg.Flags = sock.Addr{}, 0
 	f.msg.Control.Have = 0
 	return f
 }
 
+// free ends the call that f was for.
 func (f *frame) free() {
-	f.t, f.s, f.user = nil, nil, mm.User{}
-	f.msg.Addr.Path = ""
-	for i := range f.msg.Control.Rights { // what nobody has taken over
-		_ = f.msg.Control.Rights[i].Release()
-		f.msg.Control.Rights[i] = nil
+	f.s = nil
+	c := &f.msg.Control
+	if len(c.Rights) > 0 { // what nobody has taken over
+		for i := range c.Rights {
+			_ = c.Rights[i].Release()
+			c.Rights[i] = nil
+		}
+		c.Rights = c.Rights[:0]
 	}
-	f.msg.Control.Rights, f.msg.Control.FDs = f.msg.Control.Rights[:0], f.msg.Control.FDs[:0]
-	frames.Put(f)
+	c.FDs = c.FDs[:0]
 }
 
 // bytes is room for n bytes, in the frame where they are few.
@@ -75,33 +77,27 @@ func (f *frame) iovecs(addr, n uint64) error {
 	if n > abi.UIO_MAXIOV {
 		return syscall.EMSGSIZE
 	}
-	raw := f.bytes(int(n) * 16)
-	if err := f.t.Mem().CopyIn(raw, addr); err != nil {
+	v := f.iov8[:min(n, uint64(len(f.iov8)))]
+	if n > uint64(len(f.iov8)) {
+		if uint64(cap(f.iov)) < n {
+			f.iov = make([]mm.Iovec, n)
+		}
+		v = f.iov[:n]
+	}
+	mem := f.t.Mem()
+	if err := mem.CopyIn(iovecBytes(v), addr); err != nil {
 		return err
 	}
-	if n == 1 {
-		size := le.Uint64(raw[8:])
-		if int64(size) < 0 {
+	for i := range v {
+		if int64(v[i].Len) < 0 {
 			return syscall.EINVAL
 		}
-		f.user = f.t.Mem().Dst(le.Uint64(raw), int(min(size, 1<<31-4096)))
-		return nil
 	}
-	v := f.iov8[:0]
-	if n > uint64(len(f.iov8)) {
-		if cap(f.iov) < int(n) {
-			f.iov = make([]mm.Iovec, 0, n)
-		}
-		v = f.iov[:0]
+	if len(v) == 1 {
+		f.user = mem.Dst(v[0].Base, int(min(v[0].Len, 1<<31-4096)))
+	} else {
+		f.user = mem.DstVec(v)
 	}
-	for i := range int(n) {
-		r := mm.Iovec{Base: le.Uint64(raw[16*i:]), Len: le.Uint64(raw[16*i+8:])}
-		if int64(r.Len) < 0 {
-			return syscall.EINVAL
-		}
-		v = append(v, r)
-	}
-	f.user = f.t.Mem().DstVec(v)
 	return nil
 }
 
