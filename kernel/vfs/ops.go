@@ -234,7 +234,7 @@ func UnlinkAt(c *Context, dir Path, path string, rmdir bool) error {
 		if !rmdir {
 			w.t.emit(nil, "", d.node, d.typ, syscall.IN_ATTRIB, 0)
 		} else {
-			w.t.emit(nil, "", d.node, d.typ, syscall.IN_DELETE_SELF, 0)
+			w.t.emit(nil, "", d.node, 0, syscall.IN_DELETE_SELF, 0) // without IN_ISDIR, as Linux
 		}
 		w.t.emit(w.at.D, w.last, d.node, d.typ, syscall.IN_DELETE, 0)
 	}

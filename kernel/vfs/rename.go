@@ -190,7 +190,7 @@ func (r *rename) tell() {
 		k := cookies.Add(1)
 		r.t.emit(from, old, d.node, d.typ, syscall.IN_MOVED_FROM, k)
 		r.t.emit(to, name, d.node, d.typ, syscall.IN_MOVED_TO, k)
-		r.t.emit(nil, "", d.node, d.typ, syscall.IN_MOVE_SELF, 0)
+		r.t.emit(nil, "", d.node, 0, syscall.IN_MOVE_SELF, 0)
 	}
 	one(r.from, r.old, r.to, r.new, r.src)
 	switch {

@@ -417,7 +417,7 @@ func TestHook(t *testing.T) {
 	must(t, vfs.UnlinkAt(c, none, "/g", false))
 	expect("unlink", "- 4 false", "/:g 200 false")
 	must(t, vfs.UnlinkAt(c, none, "/d", true))
-	expect("rmdir", "- 40000400 false", "/:d 40000200 false")
+	expect("rmdir", "- 400 false", "/:d 40000200 false")
 	tree.SetHook(nil)
 	mkdirs(t, c, "/e")
 	expect("without a hook")

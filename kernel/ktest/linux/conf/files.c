@@ -725,7 +725,7 @@ CASE(file_flock)
 	R(flock(b, LOCK_EX | LOCK_NB));
 	Q(close(c));
 	R(flock(b, LOCK_EX | LOCK_NB));
-	R(flock(b, 99));
+	R(flock(b, 16));
 	R(flock(99, LOCK_EX));
 }
 

@@ -107,7 +107,7 @@ static int remove_all(const char *dir)
 /* run_one runs a case in a child, in a directory of its own. */
 static void run_one(struct conf_case *c)
 {
-	char dir[] = "/tmp/conf.XXXXXX";
+	char dir[] = "/var/tmp/conf.XXXXXX";
 	printf("== %s\n", c->name);
 	fflush(stdout);
 	if (!mkdtemp(dir)) {
@@ -160,6 +160,7 @@ int main(int argc, char **argv)
 		return 7;
 	}
 	setvbuf(stdout, 0, _IOLBF, 0);
+	syscall(SYS_close_range, 3, ~0U, 0); /* whatever the caller left open */
 	signal(SIGPIPE, SIG_DFL);
 	int n = 0;
 	for (struct conf_case *c = cases; c; c = c->next) {

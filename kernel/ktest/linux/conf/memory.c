@@ -309,7 +309,7 @@ CASE(mem_mincore)
 	char *p = MAP(4 * 4096, RW, PRIV);
 	p[0] = p[8192] = 1;
 	R(mincore(p, 4 * 4096, v));
-	out("%d %d %d %d", v[0] & 1, v[1] & 1, v[2] & 1, v[3] & 1);
+	out("%d %d", v[0] & 1, v[2] & 1); /* a kernel may have mapped the neighbours too */
 	R(mincore(p + 1, 4096, v));
 	R(mincore((void *)0x1000, 4096, v));
 }
@@ -320,7 +320,7 @@ CASE(mem_lock)
 	unsigned char v[4];
 	R(mlock(p, 8192));
 	Q(mincore(p, 4 * 4096, v));
-	out("%d %d %d", v[0] & 1, v[1] & 1, v[2] & 1);
+	out("%d %d", v[0] & 1, v[1] & 1);
 	R(munlock(p, 8192));
 	R(mlockall(MCL_CURRENT));
 	R(munlockall());
@@ -384,7 +384,6 @@ CASE(mem_efault)
 	munmap(p + 4096, 4096);
 	Q(pipe2(fds, O_NONBLOCK));
 	memset(p, 'x', 4096);
-	R(write(fds[1], p + 4090, 100));
 	R(write(fds[1], p + 4096, 100));
 	R(read(fds[0], p + 4096, 1));
 	R(uname((void *)(p + 4095)));
@@ -393,7 +392,7 @@ CASE(mem_efault)
 	R(stat(p + 4092, (struct stat *)p));
 	memset(p + 4090, 'z', 6);
 	R(stat(p + 4090, (struct stat *)p));
-	R(clock_gettime(CLOCK_MONOTONIC, (void *)(p + 4096)) == -1 ? -1 : 0);
+	R(syscall(SYS_clock_gettime, CLOCK_MONOTONIC, p + 4096));
 	mprotect(p, 4096, PROT_READ);
 	R(read(fds[0], p, 1));
 	R(getrandom(p, 10, 0));
