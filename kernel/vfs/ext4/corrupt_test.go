@@ -224,3 +224,61 @@ func FuzzMount(f *testing.F) {
 		watched(t, "fuzz", b, false)
 	})
 }
+
+// The same with a journal that is to be replayed, and broken.
+func TestCorruptJournal(t *testing.T) {
+	needTools(t)
+	rounds := 150
+	if testing.Short() {
+		rounds = 40
+	}
+	if *long {
+		rounds = 5000
+	}
+	for k, features := range []string{"^metadata_csum,^64bit", "metadata_csum,64bit"} {
+		d := image(t, 4<<10, "-t", "ext4", "-b", "1024", "-J", "size=1", "-N", "128", "-O", features)
+		m := mount(t, d, false)
+		for n := range 40 {
+			f := mk(t, m.Root(), fmt.Sprint("f", n), vfs.TypeFile)
+			writeAt(f, []byte("contents"), 0)
+			if n%3 == 0 {
+				m.Root().Remove(fmt.Sprint("f", n), false)
+			}
+			if n%8 == 0 {
+				m.Sync()
+			}
+		}
+		m.Sync()
+		base := bytes.Clone(d.b)
+		if m.journal.tail == 0 {
+			t.Fatal("nothing is in the log")
+		}
+		start, n := int(m.journal.log.at(0))<<10, int(m.journal.head)<<10
+		m.unmount()
+		r := rand.New(rand.NewPCG(uint64(k), 8))
+		for round := range rounds {
+			b := bytes.Clone(base)
+			for range 1 + r.IntN(5) {
+				at := start + r.IntN(n)
+				switch r.IntN(4) {
+				case 0:
+					at = start + r.IntN(96) // the journal's superblock
+					b[at] = byte(r.Uint32())
+				case 1:
+					b[at] ^= 1 << r.IntN(8)
+				case 2:
+					at &^= 1023
+					binary.BigEndian.PutUint32(b[at+4*r.IntN(8):], r.Uint32N(1200))
+				case 3:
+					copy(b[at&^1023:][:1024], b[start+r.IntN(n)&^1023:])
+				}
+			}
+			watched(t, fmt.Sprintf("%s/%d", features, round), b, round%2 == 0)
+			d := &disk{b: b, readOnly: true}
+			if m, err := tryMount(t, d, true); err == nil {
+				names(m.Root())
+				m.Unmount()
+			}
+		}
+	}
+}

@@ -257,3 +257,76 @@ func TestLargeFiles(t *testing.T) {
 	}
 	m.unmount()
 }
+
+// Linux keeps orphans in a file, with the feature for that; they are dealt with, and
+// the file is emptied.
+func TestOrphanFile(t *testing.T) {
+	needTools(t)
+	d := image(t, 8<<10, "-t", "ext4", "-b", "1024", "-O", "orphan_file")
+	m := mount(t, d, false)
+	if m.sb.compat&compatOrphanFile == 0 {
+		t.Skip("this mke2fs makes no orphan file")
+	}
+	free, _ := m.StatFS()
+	gone, cut := mk(t, m.Root(), "gone", vfs.TypeFile).(*inode), mk(t, m.Root(), "cut", vfs.TypeFile).(*inode)
+	writeAt(gone, make([]byte, 50000), 0)
+	writeAt(cut, make([]byte, 50000), 0)
+	m.Sync()
+	// What Linux leaves behind when the power goes: no name, or a smaller size, and the
+	// numbers in the file.
+	h, err := m.begin(50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := m.root.lookup("gone")
+	m.root.leave(h, p, "gone")
+	gone.links, cut.size = 0, 5000
+	h.inode(gone, true)
+	h.inode(cut, true)
+	k := 0
+	file, _ := m.anyInode(m.sb.u32(sbOrphanFileIno), 0)
+	err = m.eachOrphanBlock(func(b *buf) error {
+		h.change(b)
+		if k++; k == 2 {
+			le.PutUint32(b.data[40:], gone.ino)
+			le.PutUint32(b.data[80:], cut.ino)
+		}
+		n := len(b.data)
+		le.PutUint32(b.data[n-4:], crc32c(crc32c64(file.seed, b.no), b.data[:n-8]))
+		return nil
+	})
+	if err != nil || k < 2 {
+		t.Fatal(k, err)
+	}
+	m.sb.roCompat |= roOrphans
+	le.PutUint32(m.sb.raw[sbROCompat:], m.sb.roCompat)
+	h.superChanged()
+	h.end()
+	m.journal.sync()
+	crash := &disk{b: bytes.Clone(d.b)}
+	m = mount(t, crash, false)
+	if st, _ := m.StatFS(); st.Ffree != free.Ffree-1 {
+		t.Errorf("%d free inodes, before %d", st.Ffree, free.Ffree)
+	}
+	if a, _ := m.at("cut").Attr(); a.Size != 5000 || a.Blocks != 10 {
+		t.Errorf("%+v", a)
+	}
+	if m.sb.roCompat&roOrphans != 0 {
+		t.Error("the feature is still there")
+	}
+	m.quiet()
+	m.unmount()
+	fsck(t, crash.b)
+}
+
+// A list of orphans that is broken is left to e2fsck, and nothing is written.
+func TestBrokenOrphanList(t *testing.T) {
+	needTools(t)
+	d := image(t, 8<<10, "-t", "ext4", "-b", "1024", "-O", "^metadata_csum")
+	le.PutUint32(d.b[1024+sbLastOrphan:], 5000)
+	m := mount(t, d, false)
+	if st, _ := m.StatFS(); !st.ReadOnly || len(m.msgs) != 1 || !strings.Contains(m.msgs[0], "5000") {
+		t.Errorf("%+v, %q", st, m.msgs)
+	}
+	m.unmount()
+}

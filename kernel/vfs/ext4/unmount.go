@@ -104,7 +104,7 @@ func (fs *fileSystem) writeSuper() error {
 
 // noteError marks the file system as one that e2fsck should look at.
 func (fs *fileSystem) noteError(ino uint32, block uint64) {
-	if fs.dev.ReadOnly() || fs.journal.running == nil {
+	if fs.dev.ReadOnly() || fs.journal.most == 0 {
 		return
 	}
 	fs.superMu.Lock()
@@ -168,7 +168,7 @@ func (fs *fileSystem) Sync() error {
 func (fs *fileSystem) Unmount() error {
 	defer fs.forgetPages()
 	j := &fs.journal
-	if j.running == nil {
+	if j.most == 0 { // it was never written to
 		return nil
 	}
 	var err error
