@@ -152,10 +152,8 @@ func (u *unpacker) own(name string, h *tar.Header, follow bool) error {
 	if err != nil {
 		return err
 	}
-	if h.Uid != 0 || h.Gid != 0 {
-		if err := vfs.Chown(u.ctx, p, uint32(h.Uid), uint32(h.Gid)); err != nil {
-			return err
-		}
+	if err := vfs.Chown(u.ctx, p, uint32(h.Uid), uint32(h.Gid)); err != nil {
+		return err
 	}
 	if follow {
 		if err := vfs.Chmod(u.ctx, p, uint32(h.Mode&0o7777)); err != nil {

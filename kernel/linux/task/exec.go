@@ -184,7 +184,6 @@ func (t *Task) newSpace() (*mm.Space, error) {
 	t.p.mu.Lock()
 	opt.Limits = memLimits(&t.p.limits)
 	t.p.mu.Unlock()
-	opt.OOM = t.p.outOfMemory
 	return mm.New(t.k.cfg.Machine, opt)
 }
 
@@ -356,6 +355,7 @@ func (t *Task) install(x *program) {
 		t.leaveOld()
 	}
 	t.mem = x.space
+	x.space.SetOOM(p.outOfMemory) // until now execve failed for lack of memory
 	p.mem.Store(x.space)
 	p.exe.Store(x.image)
 	if f := t.Files(); f != nil {

@@ -186,8 +186,9 @@ func (k *Kernel) endProcess(p *Process) {
 			k.notifyParent(c)
 		}
 	}
+	children := p.children
 	p.children = nil
-	k.hangUp(p)
+	k.hangUp(p, children)
 	p.zombie = true
 	close(p.ended)
 	p.endedList.Notify(poll.In)
@@ -216,15 +217,29 @@ func (p *Process) parentDied() {
 }
 
 // hangUp is what the end of the last who could continue a stopped group does to it
-// (POSIX, _exit). The caller holds mu.
-func (k *Kernel) hangUp(p *Process) {
-	if !k.groupOrphaned(p.pgid, p) {
+// (POSIX, _exit): to its own group, and to those of its children. The caller holds mu,
+// and has given the children away.
+func (k *Kernel) hangUp(p *Process, children []*Process) {
+	k.hangUpGroup(p, p.pgid)
+	for n, c := range children {
+		if c.pgid == p.pgid || c.session != p.session {
+			continue
+		}
+		if n > 0 && children[n-1].pgid == c.pgid {
+			continue
+		}
+		k.hangUpGroup(p, c.pgid)
+	}
+}
+
+func (k *Kernel) hangUpGroup(p *Process, pgid int) {
+	if !k.groupOrphaned(pgid, p) {
 		return
 	}
 	for _, q := range k.procs {
-		if q != p && q.pgid == p.pgid && q.isStopped() {
-			k.signalGroup(p.pgid, abi.Siginfo{Signo: int32(syscall.SIGHUP), Code: abi.SI_KERNEL}, p)
-			k.signalGroup(p.pgid, abi.Siginfo{Signo: int32(sigcont), Code: abi.SI_KERNEL}, p)
+		if q != p && q.pgid == pgid && q.isStopped() {
+			k.signalGroup(pgid, abi.Siginfo{Signo: int32(syscall.SIGHUP), Code: abi.SI_KERNEL}, p)
+			k.signalGroup(pgid, abi.Siginfo{Signo: int32(sigcont), Code: abi.SI_KERNEL}, p)
 			return
 		}
 	}
