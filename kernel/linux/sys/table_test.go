@@ -104,7 +104,7 @@ func TestTrace(t *testing.T) {
 		want string
 	}{
 		{Entry{Nr: 257, Name: "openat", Fn: returns(3), Sig: "asom"}, [6]uint64{0xffffff9c, 0x1000, 0x80241, 0o644}, `7 openat(AT_FDCWD, "/etc/pass\"wd", O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC, 0644) = 3`},
-		{Entry{Nr: 257, Name: "openat", Fn: fails(syscall.ENOENT), Sig: "asom"}, [6]uint64{5, 0x10, 2, 0}, `7 openat(5, 0x10, O_RDWR, 00) = -1 ENOENT (no such file or directory)`},
+		{Entry{Nr: 257, Name: "openat", Fn: fails(syscall.ENOENT), Sig: "asom"}, [6]uint64{5, 0x10, 2, 0}, `7 openat(5, 0x10, O_RDWR) = -1 ENOENT (no such file or directory)`},
 		{Entry{Nr: 0, Name: "read", Fn: returns(7), Sig: "fBu"}, [6]uint64{3, 0x1064, 100}, `7 read(3, "a\n\1\00128\377", 100) = 7`},
 		{Entry{Nr: 1, Name: "write", Fn: fails(abi.ERESTARTSYS), Sig: "fbu"}, [6]uint64{1, 0x1078, 50}, `7 write(1, "` + long[:32] + `"..., 50) = ? ERESTARTSYS (To be restarted if SA_RESTART is set)`},
 		{Entry{Nr: 9, Name: "mmap", Fn: returns(0x7f0000001000), Sig: "puPMfx"}, [6]uint64{0, 4096, 3, 0x22, 0xffffffff, 0}, `7 mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0x0) = 0x7f0000001000`},

@@ -37,7 +37,8 @@ type traceLine struct {
 	task *task.Task
 	sig  string
 	a    Args
-	done int // arguments printed at entry
+	done int  // arguments printed at entry
+	hex  bool // the result is an address
 	mem  vfs.Memory
 	buf  [traceString + 1]byte
 }
@@ -63,6 +64,10 @@ func (tr *tracer) enter(t *task.Task, e *Entry, a *Args) *traceLine {
 	}
 	l.b = append(l.b, e.Name...)
 	l.b = append(l.b, '(')
+	l.hex = e.Name == "brk" || e.Name == "mmap" || e.Name == "mremap"
+	if k := len(l.sig); k > 1 && l.sig[k-1] == 'm' && l.sig[k-2] == 'o' && a[k-2]&creates == 0 {
+		l.sig = l.sig[:k-1] // the mode is not looked at
+	}
 	for l.done < len(l.sig) && l.done < len(a) && l.sig[l.done] != 'B' {
 		l.arg(l.done, 0)
 		l.done++
@@ -81,7 +86,7 @@ func (tr *tracer) exit(l *traceLine, r uint64, err error) {
 	}
 	l.b = append(l.b, ") = "...)
 	switch e, ok := err.(syscall.Errno); {
-	case err == nil && int64(r) < 0 || err == nil && r > 1<<40:
+	case err == nil && (l.hex || r > 1<<40):
 		l.b = appendHex(l.b, r)
 	case err == nil:
 		l.b = strconv.AppendInt(l.b, int64(r), 10)
@@ -161,7 +166,10 @@ func (l *traceLine) arg(i int, n uint64) {
 	}
 }
 
-const atFdcwd = -100
+const (
+	atFdcwd = -100
+	creates = syscall.O_CREAT | 0x400000 // O_TMPFILE
+)
 
 func appendHex(b []byte, v uint64) []byte {
 	b = append(b, "0x"...)

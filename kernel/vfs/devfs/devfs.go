@@ -153,6 +153,11 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 4096); return &b }}
 // null is /dev/null.
 type null struct{ base }
 
+// CannotPoll says that epoll takes neither null, zero nor full: EPERM.
+func (null) CannotPoll()  {}
+func (zeros) CannotPoll() {}
+func (full) CannotPoll()  {}
+
 func (null) Read(vfs.Dst, int64) (int, error) { return 0, nil }
 
 // Write takes everything without looking at it, as Linux does.

@@ -199,7 +199,8 @@ const pollfdSize = 8
 // pollFiles is poll(2).
 func pollFiles(t *task.Task, addr, count uint64, until time.Time, now bool) (uint64, error) {
 	n := uint64(uint32(count))
-	if n > t.Proc().Limit(abi.RLIMIT_NOFILE).Cur {
+	files := t.Files()
+	if n > files.Limit() {
 		return 0, syscall.EINVAL
 	}
 	raw := pollBytes(int(n) * pollfdSize)
@@ -210,7 +211,6 @@ func pollFiles(t *task.Task, addr, count uint64, until time.Time, now bool) (uin
 	}
 	set := fd.GetPollSet()
 	defer set.Put()
-	files := t.Files()
 	for i := range int(n) {
 		f, want := int(int32(le.Uint32(b[i*pollfdSize:]))), uint32(le.Uint16(b[i*pollfdSize+4:]))
 		if f < 0 {

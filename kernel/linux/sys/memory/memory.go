@@ -18,14 +18,14 @@ import (
 
 // Calls are this topic's entries.
 var Calls = []sys.Entry{
-	{Nr: 9, Name: "mmap", Level: sys.Full, Fn: mmap, Sig: "puxxfx"},
-	{Nr: 10, Name: "mprotect", Level: sys.Full, Fn: mprotect, Sig: "pux"},
+	{Nr: 9, Name: "mmap", Level: sys.Full, Fn: mmap, Sig: "puPMfx"},
+	{Nr: 10, Name: "mprotect", Level: sys.Full, Fn: mprotect, Sig: "puP"},
 	{Nr: 11, Name: "munmap", Level: sys.Full, Fn: munmap, Sig: "pu"},
 	{Nr: 12, Name: "brk", Level: sys.Full, Fn: brk, Sig: "p"},
 	{Nr: 25, Name: "mremap", Level: sys.Full, Fn: mremap, Sig: "puuxp"},
 	{Nr: 26, Name: "msync", Level: sys.Full, Fn: msync, Sig: "pux"},
 	{Nr: 27, Name: "mincore", Level: sys.Full, Fn: mincore, Sig: "pup"},
-	{Nr: 28, Name: "madvise", Level: sys.Partial, Fn: madvise, Sig: "pud",
+	{Nr: 28, Name: "madvise", Level: sys.Partial, Fn: madvise, Sig: "puv",
 		Note: "MADV_FREE frees at once, MADV_WILLNEED waits, MADV_COLD, _PAGEOUT, _MERGEABLE and _COLLAPSE do nothing, _HWPOISON is EINVAL"},
 	{Nr: 149, Name: "mlock", Level: sys.Full, Fn: mlock, Sig: "pu"},
 	{Nr: 150, Name: "munlock", Level: sys.Full, Fn: munlock, Sig: "pu"},
@@ -40,7 +40,7 @@ var Calls = []sys.Entry{
 	{Nr: 311, Name: "process_vm_writev", Level: sys.Full, Fn: vmWritev, Sig: "dpupux"},
 	{Nr: 324, Name: "membarrier", Level: sys.Partial, Fn: membarrier, Sig: "dxd", Note: "not for restartable sequences"},
 	{Nr: 325, Name: "mlock2", Level: sys.Full, Fn: mlock2, Sig: "pux"},
-	{Nr: 329, Name: "pkey_mprotect", Level: sys.Partial, Fn: pkeyMprotect, Sig: "puxd", Note: noKeys},
+	{Nr: 329, Name: "pkey_mprotect", Level: sys.Partial, Fn: pkeyMprotect, Sig: "puPd", Note: noKeys},
 	{Nr: 330, Name: "pkey_alloc", Level: sys.Partial, Fn: pkeyAlloc, Sig: "xx", Note: noKeys},
 	{Nr: 331, Name: "pkey_free", Level: sys.Partial, Fn: pkeyFree, Sig: "d", Note: noKeys},
 	{Nr: 450, Name: "set_mempolicy_home_node", Level: sys.Partial, Fn: homeNode, Sig: "puux", Note: onePolicy},
