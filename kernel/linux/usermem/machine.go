@@ -47,9 +47,10 @@ const MaxFlush = 32
 
 // Machine is an mm.Machine. Any goroutine may use it.
 type Machine struct {
-	hw     Hardware
-	direct uintptr
-	plenty uint64 // bytes that must be free for 2 MiB pages
+	hw      Hardware
+	direct  uintptr
+	plenty  uint64 // bytes that must be free for 2 MiB pages
+	reserve reserve
 
 	// A few single frames are kept, so that a page fault costs no call below the
 	// runtime.
@@ -98,19 +99,19 @@ func (m *Machine) Alloc(out []mm.Frame, order uint, zero bool) error {
 
 func (m *Machine) alloc(out []uint64, order uint) error {
 	if order != 0 || len(out) > cacheTake {
-		err := m.hw.AllocFrames(out, order)
+		err := m.allocFrames(out, order)
 		if err == nil || !m.drain() {
 			return err
 		}
-		return m.hw.AllocFrames(out, order) // what the cache held may have been the last
+		return m.allocFrames(out, order) // what the cache held may have been the last
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.n < len(out) {
 		var err error
-		if m.hw.AllocFrames(m.cache[m.n:m.n+cacheFill], 0) == nil {
+		if m.allocFrames(m.cache[m.n:m.n+cacheFill], 0) == nil {
 			m.n += cacheFill
-		} else if err = m.hw.AllocFrames(m.cache[m.n:len(out)], 0); err != nil {
+		} else if err = m.allocFrames(m.cache[m.n:len(out)], 0); err != nil {
 			return err
 		} else {
 			m.n = len(out)
@@ -158,5 +159,9 @@ func (m *Machine) FreeBytes() uint64 {
 	m.mu.Lock()
 	n := m.n
 	m.mu.Unlock()
-	return m.hw.FreeMemory() + uint64(n)*pageSize
+	free, keep := m.hw.FreeMemory()+uint64(n)*pageSize, m.reserve.keep.Load()
+	if free < keep {
+		return 0
+	}
+	return free - keep
 }
