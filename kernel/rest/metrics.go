@@ -26,13 +26,21 @@ func (e *exposition) family(name, kind, help string) {
 func (e *exposition) sample(name string, v float64, labels ...string) {
 	e.b.WriteString(name)
 	for i := 0; i < len(labels); i += 2 {
-		e.b.WriteString(map[bool]string{true: "{", false: ","}[i == 0] + labels[i] + `="` + escapeLabel.Replace(labels[i+1]) + `"`)
+		if i == 0 {
+			e.b.WriteByte('{')
+		} else {
+			e.b.WriteByte(',')
+		}
+		e.b.WriteString(labels[i])
+		e.b.WriteString(`="`)
+		e.b.WriteString(escapeLabel.Replace(labels[i+1]))
+		e.b.WriteByte('"')
 	}
 	if len(labels) > 0 {
 		e.b.WriteByte('}')
 	}
 	e.b.WriteByte(' ')
-	e.b.Write(strconv.AppendFloat(nil, v, 'g', -1, 64))
+	e.b.Write(strconv.AppendFloat(e.b.AvailableBuffer(), v, 'g', -1, 64))
 	e.b.WriteByte('\n')
 }
 
@@ -189,12 +197,7 @@ func (e *exposition) fileSystems(l []machine.FileSystem) {
 func (e *exposition) server(s *Server) {
 	e.one("osv_http_requests_in_flight", "gauge", "Requests that are being answered.", float64(s.inFlight.Load()))
 	e.family("osv_http_requests_total", "counter", "Answers by operation of the API and class of status.")
-	var names []string
-	for name := range s.router.ops {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range s.router.names {
 		for class := range 6 {
 			if n := s.router.ops[name].stats.classes[class].Load(); n > 0 {
 				e.sample("osv_http_requests_total", float64(n), "operation", name, "code", itoa(class)+"xx")

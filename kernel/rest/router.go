@@ -35,8 +35,9 @@ type node struct {
 
 // router finds the route of a path. It is built once and then only read.
 type router struct {
-	root node
-	ops  map[string]*bound // by operationId
+	root  node
+	ops   map[string]*bound // by operationId
+	names []string          // of all operations, sorted
 }
 
 // newRouter binds each operation to the handler of its name. A handler without an
@@ -61,7 +62,9 @@ func newRouter(ops []*operation, handlers map[string]func(*call) error) (*router
 		o.route = rt
 		rt.methods[o.method] = b
 		r.ops[o.OperationID] = b
+		r.names = append(r.names, o.OperationID)
 	}
+	slices.Sort(r.names)
 	for name := range handlers {
 		if r.ops[name] == nil {
 			return nil, fmt.Errorf("rest: handler %s: openapi.json has no such operation", name)
