@@ -3,6 +3,7 @@
 //
 //boot:want ^user: ok$
 //boot:timeout 120s
+//boot:machine q35,microvm
 package main
 
 import (

@@ -5,6 +5,8 @@
 //
 //boot:want ^userfuzz: ok
 //boot:timeout 120s
+//boot:machine q35
+//boot:cpus 1,2
 //boot:append -- 1 6
 package main
 
