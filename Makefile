@@ -9,6 +9,8 @@ MACHINE ?= q35
 APPEND ?=
 NET  ?=
 OUT  ?= build/$(notdir $(patsubst %/,%,$(APP))).elf
+# The description of a Linux program, where APP is the name of one.
+PROGRAM = $(wildcard appliances/linux/$(APP).yaml)
 RUN  ?=
 COUNT ?= 1
 DURATION ?=
@@ -86,8 +88,8 @@ boot-bench: go deps ## boot time, RAM floor, size and call costs beside a Linux 
 	go run ./harness/cmd/bootbench
 
 .PHONY: run
-run: build ## boot APP in QEMU (prints the QEMU line first)
-	@go run ./harness/cmd/osvrun --cpus $(CPUS) --mem $(MEM) --machine $(MACHINE) $(if $(NET),--net $(NET)) --append '$(APPEND)' $(OUT)
+run: $(if $(PROGRAM),go,build) ## boot APP in QEMU (prints the QEMU line first); APP=linux-memcached and its kin: Linux programs
+	@go run ./harness/cmd/osvrun --cpus $(CPUS) --mem $(MEM) --machine $(MACHINE) $(if $(NET),--net $(NET)) --append '$(APPEND)' $(or $(PROGRAM),$(OUT))
 
 .PHONY: debug
 debug: build ## boot APP stopped, waiting for GDB; prints the gdb command

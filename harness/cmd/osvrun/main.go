@@ -20,7 +20,7 @@ import (
 )
 
 type cli struct {
-	Kernel string `arg:"" type:"existingfile" help:"Kernel ELF with a PVH note, or a Linux bzImage."`
+	Kernel string `arg:"" type:"existingfile" help:"Kernel ELF with a PVH note, a Linux bzImage, or the description of a Linux program (appliances/linux/NAME.yaml), whose disk and kernel are made first."`
 
 	Machine string   `help:"Board: q35, pc or microvm." default:"q35" enum:"q35,pc,microvm" short:"M"`
 	Accel   string   `help:"auto (KVM where a guest really boots, else TCG), kvm or tcg." default:"auto" enum:"auto,kvm,tcg"`
@@ -112,6 +112,11 @@ func errTwoWires(w *wire.Wire) error {
 }
 
 func (c *cli) run(ctx context.Context) (int, error) {
+	if strings.HasSuffix(c.Kernel, ".yaml") {
+		if err := c.program(ctx); err != nil {
+			return 2, err
+		}
+	}
 	s, err := c.spec()
 	if c.wire != nil {
 		defer c.wire.Close()
