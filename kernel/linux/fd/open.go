@@ -23,6 +23,7 @@ type Open struct {
 	stream bool          // without a position
 
 	counter bool // has no normal data, poll.go
+	records bool // refuses a read that has no room, others return 0
 
 	posMu sync.Mutex // held while a call uses the position and moves it
 	pos   int64
@@ -63,7 +64,9 @@ func NewOpen(f vfs.File, flags int) *Open {
 	o.stream = !f.Seekable()
 	switch f.(type) {
 	case *eventFD, *TimerFD, *SignalFD:
-		o.counter = true
+		o.counter, o.records = true, true
+	case *Inotify:
+		o.records = true
 	}
 	const transient = syscall.O_CREAT | syscall.O_EXCL | syscall.O_NOCTTY | syscall.O_TRUNC | syscall.O_CLOEXEC
 	flags &^= transient

@@ -54,6 +54,9 @@ func (o *Open) read1(s Sleeper, d vfs.Dst) (int, error) {
 }
 
 func (o *Open) readStream(s Sleeper, d vfs.Dst, nonblock bool) (int, error) {
+	if d.Room() == 0 && !o.records {
+		return 0, nil
+	}
 	n, err := o.read1(s, d)
 	if err != syscall.EAGAIN || nonblock {
 		return n, err

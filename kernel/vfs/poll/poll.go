@@ -7,7 +7,10 @@
 // It knows neither files nor sockets. Start reading at Pollable.
 package poll
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Events are readiness bits, those of poll(2) and epoll_ctl(2).
 type Events uint32
@@ -53,6 +56,9 @@ type Waiter struct {
 // List is what a source keeps: those to be told. The zero value is empty and
 // ready. It may be used with the source's locks held; it takes none but its own.
 type List struct {
+	// n is how many wait: without anybody a notification is one load. Who waits is
+	// counted before he looks at Ready, so that none is missed.
+	n          atomic.Int32
 	mu         sync.Mutex
 	head, tail *Waiter
 }
@@ -69,6 +75,7 @@ func (l *List) Add(w *Waiter) {
 	if w.list != nil {
 		panic("poll: waiter is on another list")
 	}
+	l.n.Add(1)
 	if !w.Exclusive {
 		w.list, w.prev, w.next = l, nil, l.head
 		if l.head != nil {
@@ -95,6 +102,7 @@ func (l *List) Remove(w *Waiter) {
 	if w.list != l {
 		return
 	}
+	l.n.Add(-1)
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
@@ -109,15 +117,14 @@ func (l *List) Remove(w *Waiter) {
 }
 
 // Empty says whether nobody is to be told.
-func (l *List) Empty() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.head == nil
-}
+func (l *List) Empty() bool { return l.n.Load() == 0 }
 
 // Notify tells all waiters e; of the exclusive ones, until one takes it. Notify
 // functions run with the list locked: they may not add to it or remove from it.
 func (l *List) Notify(e Events) {
+	if l.n.Load() == 0 {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	taken := false
