@@ -1,5 +1,17 @@
-// Package mm is a Linux address space: mappings in an interval tree, demand paging,
-// copy on write, and the kernel's way to user memory.
+// Package mm is a Linux address space: mappings in a balanced tree, demand paging, copy
+// on write, and the kernel's way to user memory.
+//
+// Spec: Linux 6.1, mm/ and arch/x86/mm, as man-pages 6.03 section 2 describe it; results
+// and errors are compared with the Linux that the tests run on. Who may use it:
+// kernel/linux and its system calls. It knows files as vfs.Mapper, and no process: who
+// runs in a Space, and who dies of a fault, is kernel/linux/task's. User memory is
+// reached through the page table and the kernel's own view of each frame, never by a
+// user address, so that a goroutine may copy from any space.
+//
+// A file may call vfs.Dst.Put and vfs.Src.Take with locks of its own, as long as
+// Mapper.PageAt takes none of them: the memory copied to may be a mapping of that file.
+//
+// Start reading at Space (space.go), then fault.go and mmap.go.
 package mm
 
 // Machine is what an address space is made of: page tables and frames of memory.

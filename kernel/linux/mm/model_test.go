@@ -533,3 +533,8 @@ func TestSpaceAgainstModel(t *testing.T) {
 func TestLargePagesAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { runModel(t, 6*512, 256) })
 }
+
+// FuzzSpace lets the fuzzer choose the calls.
+func FuzzSpace(f *testing.F) {
+	f.Fuzz(rapid.MakeFuzz(func(t *rapid.T) { runModel(t, 48, 4) }))
+}
