@@ -122,6 +122,7 @@ type Net struct {
 	udpPorts portTable
 	unix     unixTable
 
+	open       registry
 	netlinkPID atomic.Uint32
 	cookies    atomic.Uint64
 }

@@ -61,6 +61,7 @@ func newTCP(n *Net, domain int) *tcp {
 	s := &tcp{}
 	s.init(n, domain, syscall.SOCK_STREAM, syscall.IPPROTO_TCP)
 	s.arrived = s.arrive
+	n.open.add(s, &s.base)
 	return s
 }
 
@@ -653,6 +654,7 @@ func (s *tcp) PeerAddr() (Addr, error) {
 // Close ends the socket. What was written is still sent, in the background, unless
 // SO_LINGER said otherwise.
 func (s *tcp) Close() error {
+	s.net.open.remove(s)
 	s.mu.Lock()
 	c, l, b := s.conn.Load(), s.lis.Load(), s.claim
 	s.claim = nil

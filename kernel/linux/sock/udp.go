@@ -42,6 +42,7 @@ const udpQueue = 512
 func newUDP(n *Net, domain int) *udp {
 	s := &udp{}
 	s.init(n, domain, syscall.SOCK_DGRAM, syscall.IPPROTO_UDP)
+	n.open.add(s, &s.base)
 	return s
 }
 
@@ -459,6 +460,7 @@ func (s *udp) PeerAddr() (Addr, error) {
 
 // Close ends the socket.
 func (s *udp) Close() error {
+	s.net.open.remove(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c := s.conn.Load(); c != nil {

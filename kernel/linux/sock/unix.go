@@ -54,7 +54,7 @@ func (n *Net) newUnix(typ, proto int) (*unix, error) {
 	}
 	s := &unix{}
 	s.init(n, syscall.AF_UNIX, typ, 0)
-	s.opt.ip.ttl = 0
+	n.open.add(s, &s.base)
 	return s, nil
 }
 
@@ -344,6 +344,7 @@ func (s *unix) PeerAddr() (Addr, error) {
 // Close ends the socket: the other end of a connection reads what there is and then
 // the end, or ECONNRESET where this one had not read all.
 func (s *unix) Close() error {
+	s.net.open.remove(s)
 	t := &s.net.unix
 	t.mu.Lock()
 	if s.dead.Swap(true) {

@@ -14,6 +14,8 @@ func joinNet(s *platform.System, cfg *linux.Config) error {
 	if err != nil {
 		return err
 	}
-	cfg.Calls = append(cfg.Calls, sysnet.Calls(sock.New(sock.Config{Net: n})))
+	sockets := sock.New(sock.Config{Net: n})
+	cfg.Calls = append(cfg.Calls, sysnet.Calls(sockets))
+	cfg.Net = sockets.Proc()
 	return nil
 }
