@@ -18,7 +18,7 @@ func futexCall(t *task.Task, a *sys.Args) (uint64, error) {
 	f, m := t.Kernel().Futexes, t.Mem()
 	if op&abi.FUTEX_CLOCK_REALTIME != 0 {
 		switch cmd {
-		case abi.FUTEX_WAIT_BITSET, abi.FUTEX_WAIT_REQUEUE_PI, abi.FUTEX_LOCK_PI2, abi.FUTEX_WAIT:
+		case abi.FUTEX_WAIT_BITSET, abi.FUTEX_WAIT_REQUEUE_PI, abi.FUTEX_LOCK_PI2:
 		default:
 			return 0, syscall.ENOSYS
 		}

@@ -109,6 +109,9 @@ func execveat(t *task.Task, a *sys.Args) (uint64, error) {
 		return 0, err
 	}
 	flags := a[4]
+	if path == "" && flags&atEmptyPath == 0 {
+		return 0, syscall.ENOENT
+	}
 	if flags&^(atSymlinkNofollow|atEmptyPath) != 0 {
 		return 0, syscall.EINVAL
 	}

@@ -191,17 +191,20 @@ func schedPriorityMax(_ *task.Task, a *sys.Args) (uint64, error) {
 	switch p := int32(a[0]); {
 	case realtime(p):
 		return 99, nil
-	case known(p):
+	case known(p) || p == schedDeadline:
 		return 0, nil
 	}
 	return 0, syscall.EINVAL
 }
 
+// schedDeadline is a policy that threads cannot have here.
+const schedDeadline = 6
+
 func schedPriorityMin(_ *task.Task, a *sys.Args) (uint64, error) {
 	switch p := int32(a[0]); {
 	case realtime(p):
 		return 1, nil
-	case known(p):
+	case known(p) || p == schedDeadline:
 		return 0, nil
 	}
 	return 0, syscall.EINVAL
@@ -244,7 +247,7 @@ func those(t *task.Task, a *sys.Args) ([]*task.Task, error) {
 	var list []*task.Task
 	switch which {
 	case prioProcess:
-		o, err := who(t, max(id, 0))
+		o, err := who(t, id)
 		if err != nil {
 			return nil, syscall.ESRCH
 		}

@@ -208,9 +208,6 @@ func send(t *task.Task, p *task.Process, to *task.Task, i abi.Siginfo) error {
 
 func kill(t *task.Task, a *sys.Args) (uint64, error) {
 	pid, sig := number(a[0]), number(a[1])
-	if sig < 0 || sig > abi.NSIG {
-		return 0, syscall.EINVAL
-	}
 	i := user(t, sig, abi.SI_USER)
 	switch {
 	case pid > 0:
@@ -270,7 +267,7 @@ func tgkill(t *task.Task, a *sys.Args) (uint64, error) {
 }
 
 func toThread(t *task.Task, tgid, tid, sig int) (uint64, error) {
-	if tid <= 0 || sig < 0 || sig > abi.NSIG {
+	if tid <= 0 {
 		return 0, syscall.EINVAL
 	}
 	o, err := thread(t, tgid, tid)

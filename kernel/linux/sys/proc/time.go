@@ -31,15 +31,28 @@ func putTimespec(t *task.Task, addr uint64, d time.Duration) error {
 // coarse is the step of the coarse clocks: a tick of a kernel with HZ 250.
 const coarse = 4 * time.Millisecond
 
+// perThread is the bit of a negative clock id that makes it a thread's.
+const perThread = 4
+
+// noTimers says which clocks can be read, if at all, but not be waited for: the raw
+// and coarse ones, and those that would wake a machine by a real-time clock.
+func noTimers(id int32) bool {
+	switch id {
+	case abi.CLOCK_MONOTONIC_RAW, abi.CLOCK_REALTIME_COARSE, abi.CLOCK_MONOTONIC_COARSE, abi.CLOCK_REALTIME_ALARM, abi.CLOCK_BOOTTIME_ALARM:
+		return true
+	}
+	return false
+}
+
 // clock is a clock by its id: EINVAL. Negative ids are the processor time of a process
 // or thread (CPUCLOCK_* of linux/posix-timers_types.h).
 func clock(t *task.Task, id int32) (c task.TimerClock, err error) {
 	switch id {
-	case abi.CLOCK_REALTIME, abi.CLOCK_TAI, abi.CLOCK_REALTIME_ALARM:
+	case abi.CLOCK_REALTIME, abi.CLOCK_TAI:
 		return task.RealtimeClock, nil
 	case abi.CLOCK_REALTIME_COARSE:
 		return task.TimerClock{Now: func() time.Duration { return task.RealtimeClock.Now().Truncate(coarse) }}, nil
-	case abi.CLOCK_MONOTONIC, abi.CLOCK_MONOTONIC_RAW, abi.CLOCK_BOOTTIME, abi.CLOCK_BOOTTIME_ALARM:
+	case abi.CLOCK_MONOTONIC, abi.CLOCK_MONOTONIC_RAW, abi.CLOCK_BOOTTIME:
 		return task.MonotonicClock, nil
 	case abi.CLOCK_MONOTONIC_COARSE:
 		return task.TimerClock{Now: func() time.Duration { return task.Monotonic().Truncate(coarse) }}, nil
@@ -51,7 +64,7 @@ func clock(t *task.Task, id int32) (c task.TimerClock, err error) {
 	if id >= 0 {
 		return c, syscall.EINVAL
 	}
-	const perThread, kind, sched, fdClock = 4, 3, 2, 3
+	const kind, sched, fdClock = 3, 2, 3
 	pid := int(^(id >> 3))
 	if id&kind == fdClock {
 		return c, syscall.EINVAL
@@ -145,15 +158,15 @@ func after(c task.TimerClock, d time.Duration) time.Duration {
 
 func clockNanosleep(t *task.Task, a *sys.Args) (uint64, error) {
 	id := int32(a[0])
+	if noTimers(id) {
+		return 0, syscall.EOPNOTSUPP
+	}
 	c, err := clock(t, id)
 	if err != nil {
 		return 0, err
 	}
-	switch id {
-	case abi.CLOCK_THREAD_CPUTIME_ID:
-		return 0, syscall.EINVAL
-	case abi.CLOCK_MONOTONIC_RAW, abi.CLOCK_REALTIME_COARSE, abi.CLOCK_MONOTONIC_COARSE:
-		return 0, syscall.EOPNOTSUPP
+	if id == abi.CLOCK_THREAD_CPUTIME_ID || id < 0 && id&perThread != 0 && (^(id>>3) == 0 || int(^(id>>3)) == t.TID()) {
+		return 0, syscall.EINVAL // nobody sleeps until it has run
 	}
 	d, err := duration(t, a[2])
 	if err != nil {

@@ -79,13 +79,12 @@ const sigeventSize = 64
 
 func timerCreate(t *task.Task, a *sys.Args) (uint64, error) {
 	id := int32(a[0])
+	if noTimers(id) {
+		return 0, syscall.EOPNOTSUPP
+	}
 	c, err := clock(t, id)
 	if err != nil {
 		return 0, err
-	}
-	switch id {
-	case abi.CLOCK_MONOTONIC_RAW, abi.CLOCK_REALTIME_COARSE, abi.CLOCK_MONOTONIC_COARSE:
-		return 0, syscall.EOPNOTSUPP
 	}
 	notify, sig, value, has := abi.SIGEV_SIGNAL, int(syscall.SIGALRM), uint64(0), false
 	var to *task.Task
