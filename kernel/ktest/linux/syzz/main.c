@@ -144,8 +144,16 @@ int main(int argc, char **argv)
 			child(seed, 100, safe);
 		}
 		int st = 0;
-		while (waitpid(p, &st, __WALL) < 0 && errno == EINTR)
-			;
+		/* One that has blocked its alarm and waits is killed; that has to work. */
+		for (int ms = 0; waitpid(p, &st, __WALL | WNOHANG) == 0; ms++) {
+			if (ms == 4000)
+				kill(p, SIGKILL);
+			if (ms > 20000) {
+				printf("syzz: FAILED: the child of seed %llu cannot be killed\n", (unsigned long long)seed);
+				return 1;
+			}
+			usleep(1000);
+		}
 		kill(-p, SIGKILL);
 		WIFSIGNALED(st) ? died++ : ended++;
 		seed++;
