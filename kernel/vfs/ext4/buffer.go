@@ -48,6 +48,7 @@ type buffers struct {
 	all        map[uint64]weak.Pointer[buf]
 	head, tail *buf // used longest ago first
 	n, max     int
+	sweep      int // size of all at which numbers of those that are gone are taken out
 }
 
 func (s *buffers) init(max int) {
@@ -98,12 +99,13 @@ func (s *buffers) get(no uint64) *buf {
 			return b
 		}
 	}
-	if len(s.all) > 2*s.max+64 {
+	if len(s.all) > max(s.sweep, 2*s.max+64) {
 		for no, w := range s.all {
 			if w.Value() == nil {
 				delete(s.all, no)
 			}
 		}
+		s.sweep = 2 * len(s.all)
 	}
 	b := &buf{no: no}
 	s.all[no] = weak.Make(b)

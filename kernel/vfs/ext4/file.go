@@ -38,6 +38,9 @@ func (i *inode) Open(flags int) (vfs.File, error) {
 	if i.dead {
 		return nil, syscall.ENOENT
 	}
+	if flags&syscall.O_ACCMODE != syscall.O_RDONLY && (i.flags&flImmutable != 0 || i.flags&flAppend != 0 && flags&syscall.O_APPEND == 0) {
+		return nil, syscall.EPERM
+	}
 	i.open++
 	f := &file{i: i, flags: flags}
 	if i.pages != nil {

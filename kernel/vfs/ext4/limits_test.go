@@ -330,3 +330,35 @@ func TestBrokenOrphanList(t *testing.T) {
 	}
 	m.unmount()
 }
+
+// Files that are immutable, or only to be appended to, stay.
+func TestImmutableAndAppendOnly(t *testing.T) {
+	needTools(t)
+	d := image(t, 8<<10, "-t", "ext4")
+	m := mount(t, d, false)
+	for _, flag := range []uint32{flImmutable, flAppend} {
+		n := mk(t, m.Root(), fmt.Sprint("file", flag), vfs.TypeFile)
+		dir := mk(t, m.Root(), fmt.Sprint("dir", flag), vfs.TypeDir)
+		mk(t, dir, "kid", vfs.TypeFile)
+		n.(*inode).flags |= flag
+		dir.(*inode).flags |= flag
+		name := fmt.Sprint("file", flag)
+		_, err := n.Open(2)
+		_, err2 := n.Open(2 | syscall.O_APPEND)
+		if flag == flAppend {
+			if err2 != nil {
+				t.Error(err2)
+			}
+			err2 = syscall.EPERM
+		}
+		for k, got := range []error{
+			err, err2, m.Root().Remove(name, false), m.Root().Rename(name, m.Root(), "other", 0), m.Root().Link("other", n),
+			n.SetAttr(vfs.SetMode, vfs.Attr{}), n.SetAttr(vfs.SetSize, vfs.Attr{}), dir.Rename("kid", m.Root(), "kid", 0),
+		} {
+			if got != syscall.EPERM {
+				t.Errorf("flag %#x, case %d: %v", flag, k, got)
+			}
+		}
+	}
+	m.unmount()
+}

@@ -32,6 +32,9 @@ func (i *inode) change(credits int, f func(h *handle) error) error {
 	if i.dead || i.links == 0 {
 		return syscall.ENOENT
 	}
+	if i.flags&flImmutable != 0 {
+		return syscall.EPERM
+	}
 	return f(h)
 }
 
@@ -234,6 +237,9 @@ func (i *inode) Link(name string, n vfs.Node) error {
 		if k.links >= linkMax {
 			return syscall.EMLINK
 		}
+		if k.flags&(flImmutable|flAppend) != 0 {
+			return syscall.EPERM
+		}
 		if err := i.enter(h, name, k.ino, k.typ); err != nil {
 			return err
 		}
@@ -292,6 +298,8 @@ func (i *inode) Remove(name string, dir bool) error {
 // removable says whether an inode's name may go. Caller holds i.mu.
 func (i *inode) removable(dir bool) error {
 	switch {
+	case i.flags&(flImmutable|flAppend) != 0:
+		return syscall.EPERM
 	case dir && i.typ != vfs.TypeDir:
 		return syscall.ENOTDIR
 	case !dir && i.typ == vfs.TypeDir:
@@ -404,6 +412,9 @@ func (r *rename) move() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	isDir := a.typ == vfs.TypeDir
+	if a.flags&(flImmutable|flAppend) != 0 || r.from.flags&flAppend != 0 || r.to.flags&flImmutable != 0 {
+		return syscall.EPERM
+	}
 	if b != nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()

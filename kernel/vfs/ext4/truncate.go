@@ -30,6 +30,9 @@ func (i *inode) SetAttr(set vfs.Set, a vfs.Attr) error {
 	if i.dead {
 		return syscall.ENOENT
 	}
+	if i.flags&(flImmutable|flAppend) != 0 && set&^vfs.SetAtime != 0 {
+		return syscall.EPERM
+	}
 	if set&vfs.SetMode != 0 {
 		i.mode = a.Mode & 07777
 	}
@@ -65,9 +68,12 @@ func (i *inode) setSize(size int64) error {
 		return err
 	}
 	i.mu.RLock()
-	inline := i.flags&flInline != 0
+	flags := i.flags
 	i.mu.RUnlock()
-	if inline {
+	if flags&(flAppend|flImmutable) != 0 {
+		return syscall.EPERM
+	}
+	if flags&flInline != 0 {
 		if err := i.fileToBlock(); err != nil {
 			return err
 		}
