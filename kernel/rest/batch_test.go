@@ -121,3 +121,17 @@ func BenchmarkVersion(b *testing.B) {
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
 }
+
+// loose is a system whose command line has a secret.
+type loose struct{ machine.System }
+
+func (loose) CommandLine() string { return "--rest --rest-token=" + testToken + " -x" }
+
+// The command line is told without the token, to those who have it too.
+func TestCommandLineIsRedacted(t *testing.T) {
+	s := newServer(t, func(c *Config) { c.Machine.System = loose{c.Machine.System} })
+	w := send(s, "GET", "/os/cmdline", map[string]string{"Authorization": bearer})
+	if w.Code != 200 || w.Body.String() != `"--rest --rest-token=*** -x"` {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
