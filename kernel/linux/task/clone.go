@@ -94,7 +94,6 @@ func (t *Task) Clone(a CloneArgs) (int, error) {
 		}
 	}
 	t.announce(c, tid, &a)
-	k.live.Add(1)
 	k.forks.Add(1)
 	go c.run()
 	if vfork != nil {
@@ -185,6 +184,9 @@ func (k *Kernel) enter(t, c *Task, a *CloneArgs) (int, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p, q := t.p, c.p
+	if k.over {
+		return 0, syscall.EAGAIN
+	}
 	id, ok := k.newID()
 	if !ok {
 		return 0, syscall.EAGAIN
@@ -217,6 +219,7 @@ func (k *Kernel) enter(t, c *Task, a *CloneArgs) (int, error) {
 		k.useID(q.session.ID)
 	}
 	k.tasks[id] = c
+	k.live.Add(1)
 	q.begins(c)
 	c.named()
 	return id, nil

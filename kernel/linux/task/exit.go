@@ -73,19 +73,24 @@ func (t *Task) end() {
 	if last {
 		k.endProcess(p)
 	}
+	if last && p == k.first {
+		k.over, k.status = true, p.status
+	}
 	k.mu.Unlock()
 	if last && session.ID == p.pid {
 		k.endSession(session, group)
 	}
 	t.ctx.Close()
 	t.cpu.Free()
-	k.live.Add(-1)
 	if stopped != 0 {
 		p.reportChange(abi.CLD_STOPPED, stopped)
 	}
 	if p == k.first && last {
-		k.status = p.status
 		close(k.done)
+	}
+	// The first program's last thread has ended before, or is this one.
+	if k.live.Add(-1) == 0 {
+		close(k.gone)
 	}
 }
 

@@ -67,7 +67,9 @@ type Kernel struct {
 	slots slots
 	load  loadAverage
 
-	done     chan struct{} // closed once the first program has ended
+	over     bool          // the first program has ended: no more are made
+	done     chan struct{} // closed then
+	gone     chan struct{} // closed once the last thread has ended after that
 	status   int32         // its wait status
 	timerIDs atomic.Int32
 }
@@ -95,7 +97,7 @@ func New(cfg Config) (*Kernel, error) {
 	k := &Kernel{
 		cfg: cfg, Futexes: futex.NewTable(cfg.CPUs), start: time.Now(),
 		procs: map[int]*Process{}, tasks: map[int]*Task{}, ids: map[int]int{},
-		hostname: cfg.Hostname, domain: "(none)", done: make(chan struct{}),
+		hostname: cfg.Hostname, domain: "(none)", done: make(chan struct{}), gone: make(chan struct{}),
 	}
 	k.slots.init(2 * cfg.CPUs)
 	k.init = &Process{k: k, pid: 1, session: &Session{ID: 1}, pgid: 1, actions: newActions(), limits: defaultLimits()}
@@ -258,11 +260,21 @@ func (k *Kernel) Start(pr Program) (*Process, error) {
 	return p, nil
 }
 
+// endPatience is how long Wait waits for the other programs: one that waits for a disk
+// that does not answer is left behind.
+const endPatience = 5 * time.Second
+
 // Wait waits until the first program has ended and returns its wait status
-// (WIFEXITED and so on). Whatever other process there is gets SIGKILL.
+// (WIFEXITED and so on). Whatever other process there is gets SIGKILL, and has ended
+// too when Wait returns.
 func (k *Kernel) Wait() int32 {
 	<-k.done
 	k.KillAll()
+	select {
+	case <-k.gone:
+	case <-time.After(endPatience):
+		k.Printf("linux: %d threads do not end", k.Live())
+	}
 	return k.status
 }
 

@@ -456,3 +456,29 @@ func TestStorm(t *testing.T) {
 		p.Exit(0)
 	})
 }
+
+// When the first program ends, the others have too before Wait returns.
+func TestEndOfAll(t *testing.T) {
+	w := newWorld(t)
+	w.start(func(p *ring3.Prog) {
+		for range 3 {
+			if _, err := p.Clone(func(q *ring3.Prog) {
+				w.thread(q, func(r *ring3.Prog) {
+					for {
+						r.Spin()
+					}
+				}, stack, word)
+				for {
+					q.Sys(syscall.SYS_PAUSE)
+				}
+			}, uint64(syscall.SIGCHLD), 0, 0, 0, 0); err != nil {
+				t.Error(err)
+			}
+		}
+		p.Exit(0)
+	})
+	if s := w.wait(); s != 0 || w.k.Live() != 0 {
+		t.Errorf("status %#x, %d threads live", s, w.k.Live())
+	}
+	w.leaks()
+}
