@@ -80,8 +80,7 @@ image-test: go deps ## boot every image format in QEMU dressed as its target; a 
 
 .PHONY: images
 images: go ## disk images of osv, memcached and iperf in every format, with index.json and SHA256SUMS, in build/images
-	@go run ./harness/cmd/images build ./kernel/ktest/progs/hello --name osv --out build/images
-	@go run ./harness/cmd/images build ./appliances/memcached ./appliances/iperf --out build/images
+	@go run ./harness/cmd/images build ./appliances/osv ./appliances/memcached ./appliances/iperf --out build/images
 
 .PHONY: boot-bench
 boot-bench: go deps ## boot time, RAM floor, size and call costs beside a Linux guest
