@@ -110,5 +110,20 @@ func (s *System) sysfs() sysfs.Config {
 		}
 		c.CPUs = append(c.CPUs, p.Sys)
 	}
+	if net := s.cfg.Net; net != nil {
+		c.Net = func() []sysfs.Interface {
+			var out []sysfs.Interface
+			for _, i := range net.Interfaces() {
+				out = append(out, sysfs.Interface{
+					Name: i.Name, Index: i.Index, Loopback: i.Loopback, MAC: i.MAC, MTU: i.MTU, Up: true, TxQueueLength: 1000,
+					Stats: map[string]uint64{
+						"rx_bytes": i.RxBytes, "rx_packets": i.RxPackets, "rx_errors": i.RxErrors, "rx_dropped": i.RxDropped,
+						"tx_bytes": i.TxBytes, "tx_packets": i.TxPackets, "tx_errors": i.TxErrors, "tx_dropped": i.TxDropped,
+					},
+				})
+			}
+			return out
+		}
+	}
 	return c
 }

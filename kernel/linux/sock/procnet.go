@@ -66,7 +66,7 @@ func (p procNet) Interfaces() []procfs.Interface {
 	for i, ifc := range p.n.stack.Interfaces() {
 		s := ifc.Link().Stats()
 		x := procfs.Interface{
-			Name: ifc.Name(), Index: i + 1,
+			Name: ifc.Name(), Index: i + 1, Loopback: ifc.IsLoopback(), MAC: ifc.MAC(), MTU: ifc.MTU(),
 			RxBytes: s.RxBytes, RxPackets: s.RxFrames, RxErrors: s.RxErrors, RxDropped: s.RxNoBuf,
 			TxBytes: s.TxBytes, TxPackets: s.TxFrames, TxErrors: s.TxErrors, TxDropped: s.TxFull,
 		}

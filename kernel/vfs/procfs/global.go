@@ -44,10 +44,10 @@ func (f *FS) globals(top *pseudo.Dir) {
 func (f *FS) filesystems() []byte {
 	var o text
 	for _, n := range f.cfg.Filesystems {
-		if t, ok := strings.CutPrefix(n, "nodev "); ok {
-			o.f("nodev\t%s\n", t)
+		if t, ok := strings.CutPrefix(n, "nodev"); ok {
+			o.f("nodev\t%s\n", strings.TrimSpace(t))
 		} else {
-			o.f("\t%s\n", n)
+			o.f("\t%s\n", strings.TrimSpace(n))
 		}
 	}
 	return o.b

@@ -215,10 +215,13 @@ type Net interface {
 
 // Interface is one network interface.
 type Interface struct {
-	Name  string
-	Index int
-	Addr6 [][16]byte
-	Bits6 []int
+	Name     string
+	Index    int
+	Loopback bool
+	MAC      [6]byte
+	MTU      int
+	Addr6    [][16]byte
+	Bits6    []int
 
 	RxBytes, RxPackets, RxErrors, RxDropped uint64
 	TxBytes, TxPackets, TxErrors, TxDropped uint64
