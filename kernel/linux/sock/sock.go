@@ -14,8 +14,9 @@
 // calls: the receive loop of the stack puts packets into a socket's channel and tells
 // the waiters; Ready, Recv or Send then take them out.
 //
-// Locks: a socket's mu is outside those of the stack. mu of two AF_UNIX sockets is
-// never held at once but through lockPair (by address). poll.List's lock is innermost.
+// Locks: a socket's mu is outside those of the stack, unixTable.mu and inbox.read are
+// outside every socket's mu, and inbox.mu and poll.List's lock are innermost. No two
+// sockets' mu are held at once.
 //
 // Start reading at Socket, then tcp.go and udp.go, then unix.go.
 package sock
@@ -94,7 +95,7 @@ type Caller interface {
 	// caller must be allowed to write to it.
 	MakeSocket(path string) (vfs.Node, error)
 	FindSocket(path string) (vfs.Node, error)
-	// Capable says whether it may do what needs CAP_NET_ADMIN or CAP_SETUID.
+	// Privileged says whether it may claim credentials that are not its own.
 	Privileged() bool
 }
 
@@ -111,7 +112,6 @@ type Right interface {
 // Config is what sockets are made on.
 type Config struct {
 	Net *netsock.Net // nil: no AF_INET, AF_INET6, AF_NETLINK
-	// Hostname and so on are not here: sockets ask for nothing but the stack.
 }
 
 // Net is the sockets of one system.
