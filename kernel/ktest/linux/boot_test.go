@@ -21,7 +21,6 @@ var differs = map[string]string{
 	"file_memfd":        "F_SEAL_WRITE does not look for writable shared mappings",
 	"file_rlimit_fsize": "a write that crosses RLIMIT_FSIZE is not cut short at it",
 	"file_tmpfile":      "ext4 has no O_TMPFILE yet (EOPNOTSUPP, which programs expect); tmpfs has",
-	"mem_mmap_errors":   "mmap of a directory of ext4 works; Linux says ENODEV",
 	"net_tcp6":          "IPV6_V6ONLY of a socket bound to ::1 is told as 0; Linux sets it",
 	"sys_devices":       "lseek of /dev/null moves a position that nothing reads; Linux says 0",
 }

@@ -152,6 +152,11 @@ func (s *Space) plan(r *MapRequest) (v vma, b *backing, err error) {
 			if !ok {
 				return v, nil, syscall.ENODEV
 			}
+			if n := r.File.Node(); n != nil { // a file system may have one type for all its open files
+				if a, err := n.Attr(); err != nil || a.Type == vfs.TypeDir {
+					return v, nil, syscall.ENODEV
+				}
+			}
 			b.mapper = m
 		}
 		if r.File != nil {
