@@ -14,7 +14,9 @@ import (
 // no IOMMU is used. What cannot be had is asked of caches and the Go heap once.
 type dmaMemory struct{ balance *reclaim.Balance }
 
-func (m dmaMemory) Alloc(size, align int) (dma.Region, error) { return m.alloc(gate.Frames, size, align) }
+func (m dmaMemory) Alloc(size, align int) (dma.Region, error) {
+	return m.alloc(gate.Frames, size, align)
+}
 
 // AllocRaw is Alloc without the zeroing.
 func (m dmaMemory) AllocRaw(size, align int) (dma.Region, error) {
