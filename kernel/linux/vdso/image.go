@@ -15,7 +15,7 @@ const (
 	flagBase  = 1 // VER_FLG_BASE
 	codeAlign = 32
 
-	phdrs   = 2
+	phdrs   = 3
 	headers = 64 + phdrs*56
 )
 
@@ -27,12 +27,14 @@ const (
 	secVersym
 	secVerdef
 	secDynamic
+	secFrameHdr
+	secFrame
 	secText
 	secShstrtab
 	secCount
 )
 
-var sectionNames = [secCount]string{"", ".hash", ".dynsym", ".dynstr", ".gnu.version", ".gnu.version_d", ".dynamic", ".text", ".shstrtab"}
+var sectionNames = [secCount]string{"", ".hash", ".dynsym", ".dynstr", ".gnu.version", ".gnu.version_d", ".dynamic", ".eh_frame_hdr", ".eh_frame", ".text", ".shstrtab"}
 
 // Image builds the ELF file, one page, to be mapped right behind the data page.
 func Image() []byte {
@@ -48,6 +50,7 @@ func Image() []byte {
 	syms := []elf.Sym64{{}}
 	names := []string{""}
 	var code []byte
+	var ranges []span
 	for _, f := range funcs {
 		b := body(f.at)
 		for len(code)%codeAlign != 0 {
@@ -61,6 +64,7 @@ func Image() []byte {
 				Shndx: secText, Value: uint64(len(code)), Size: uint64(len(b))})
 			names = append(names, s.name)
 		}
+		ranges = append(ranges, span{uint64(len(code)), uint64(len(b))})
 		code = append(code, b...)
 	}
 	// The version is a symbol, too.
@@ -86,10 +90,12 @@ func Image() []byte {
 		secVersym:   encode(versym),
 		secVerdef:   encode([]verdef{{1, flagBase, verBase, 1, elfHash(soname), 20, 28, uint32(name), 0}, {1, 0, verLinux, 1, elfHash(version), 20, 0, uint32(verName), 0}}),
 		secDynamic:  make([]byte, 10*16),
+		secFrameHdr: frameHdr(0, 0, 0, ranges),
+		secFrame:    frames(0, 0, ranges),
 		secText:     code,
 		secShstrtab: shstr.b,
 	}
-	align := [secCount]int{secHash: 8, secDynsym: 8, secDynstr: 1, secVersym: 2, secVerdef: 4, secDynamic: 8, secText: codeAlign, secShstrtab: 1}
+	align := [secCount]int{secHash: 8, secDynsym: 8, secDynstr: 1, secVersym: 2, secVerdef: 4, secDynamic: 8, secFrameHdr: 4, secFrame: 8, secText: codeAlign, secShstrtab: 1}
 	var at [secCount]uint64
 	end := headers
 	for i := 1; i < secCount; i++ {
@@ -103,6 +109,8 @@ func Image() []byte {
 		}
 	}
 	parts[secDynsym] = encode(syms)
+	parts[secFrameHdr] = frameHdr(at[secFrameHdr], at[secFrame], at[secText], ranges)
+	parts[secFrame] = frames(at[secFrame], at[secText], ranges)
 	parts[secDynamic] = encode([]elf.Dyn64{
 		{Tag: int64(elf.DT_SONAME), Val: uint64(name)},
 		{Tag: int64(elf.DT_HASH), Val: at[secHash]},
@@ -129,6 +137,8 @@ func Image() []byte {
 		{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Filesz: PageSize, Memsz: PageSize, Align: PageSize},
 		{Type: uint32(elf.PT_DYNAMIC), Flags: uint32(elf.PF_R), Off: at[secDynamic], Vaddr: at[secDynamic], Paddr: at[secDynamic],
 			Filesz: uint64(len(parts[secDynamic])), Memsz: uint64(len(parts[secDynamic])), Align: 8},
+		{Type: ptGNUEhFrame, Flags: uint32(elf.PF_R), Off: at[secFrameHdr], Vaddr: at[secFrameHdr], Paddr: at[secFrameHdr],
+			Filesz: uint64(len(parts[secFrameHdr])), Memsz: uint64(len(parts[secFrameHdr])), Align: 4},
 	}))
 	var sh [secCount]elf.Section64
 	for i := 1; i < secCount; i++ {
@@ -141,6 +151,7 @@ func Image() []byte {
 	sh[secVersym].Type, sh[secVersym].Link, sh[secVersym].Entsize = uint32(elf.SHT_GNU_VERSYM), secDynsym, 2
 	sh[secVerdef].Type, sh[secVerdef].Link, sh[secVerdef].Info = uint32(elf.SHT_GNU_VERDEF), secDynstr, 2
 	sh[secDynamic].Type, sh[secDynamic].Link, sh[secDynamic].Entsize = uint32(elf.SHT_DYNAMIC), secDynstr, 16
+	sh[secFrameHdr].Type, sh[secFrame].Type = uint32(elf.SHT_PROGBITS), uint32(elf.SHT_PROGBITS)
 	sh[secText].Type, sh[secText].Flags = uint32(elf.SHT_PROGBITS), uint64(elf.SHF_ALLOC|elf.SHF_EXECINSTR)
 	sh[secShstrtab].Type, sh[secShstrtab].Flags, sh[secShstrtab].Addr = uint32(elf.SHT_STRTAB), 0, 0
 	put(img, sections, encode(sh[:]))

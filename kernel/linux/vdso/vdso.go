@@ -12,7 +12,6 @@
 // it must be one page. Nothing here runs in the kernel.
 //
 // The code is code_amd64.s, position independent, copied from the kernel's own text.
-// Not here: .eh_frame, so that unwinding from inside of these five ends there.
 //
 // Start reading at Image, then code_amd64.s.
 package vdso

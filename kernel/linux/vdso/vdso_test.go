@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -162,6 +163,48 @@ func TestElf(t *testing.T) {
 	}
 }
 
+// Every function is found in the table that unwinders search, and its entry leads back
+// to it.
+func TestFrames(t *testing.T) {
+	img := Image()
+	f, err := elf.NewFile(bytes.NewReader(img))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hdr := f.Section(".eh_frame_hdr")
+	b := img[hdr.Addr:]
+	le := binary.LittleEndian
+	rel := func(at uint64) uint64 { return at + uint64(int64(int32(le.Uint32(img[at:])))) }
+	if rel(hdr.Addr+4) != f.Section(".eh_frame").Addr {
+		t.Errorf(".eh_frame is said to be at %#x", rel(hdr.Addr+4))
+	}
+	found := map[uint64]uint64{}
+	for i := range uint64(le.Uint32(b[8:])) {
+		pc := hdr.Addr + uint64(le.Uint32(b[12+i*8:]))
+		fde := hdr.Addr + uint64(le.Uint32(b[16+i*8:]))
+		if rel(fde+8) != pc {
+			t.Errorf("the entry of %#x is for %#x", pc, rel(fde+8))
+		}
+		if c := fde + 4 - uint64(le.Uint32(img[fde+4:])); string(img[c+9:c+11]) != "zR" {
+			t.Errorf("the entry of %#x has its common part at %#x", pc, c)
+		}
+		found[pc] = uint64(le.Uint32(img[fde+12:]))
+	}
+	syms, _ := f.DynamicSymbols()
+	for _, s := range syms {
+		if elf.ST_TYPE(s.Info) == elf.STT_FUNC && found[s.Value] != s.Size {
+			t.Errorf("%s: %d bytes have an entry, want %d", s.Name, found[s.Value], s.Size)
+		}
+	}
+	ok := false
+	for _, p := range f.Progs {
+		ok = ok || p.Type == elf.PT_GNU_EH_FRAME && p.Vaddr == hdr.Addr && p.Filesz == hdr.Size
+	}
+	if !ok {
+		t.Error("no program header tells of it")
+	}
+}
+
 // The clocks follow the data page: with a rate of 1 they tell the TSC itself, with
 // the host's rate, the host's time.
 func TestClocks(t *testing.T) {
@@ -266,6 +309,10 @@ func TestGetres(t *testing.T) {
 // A reader never sees half of an update: each has a wall time that belongs to its
 // rate.
 func TestUpdateWhileRead(t *testing.T) {
+	if runtime.GOMAXPROCS(0) < 2 {
+		t.Skip("the reader, which the Go runtime cannot preempt, would wait for a writer that cannot run")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the same holds for a stopped world
 	l := load(t)
 	get := l.lookup(t, "clock_gettime")
 	var wg sync.WaitGroup
