@@ -65,7 +65,7 @@ func (s *Space) ReadAt(p []byte, addr uint64) (int, error) {
 			s.mu.RUnlock()
 			return n, err
 		}
-		n += copy(p[n:], b)
+		n += move(p[n:], b)
 	}
 	s.mu.RUnlock()
 	return n, nil
@@ -81,7 +81,7 @@ func (s *Space) WriteAt(addr uint64, p []byte) (int, error) {
 		if b, err = s.reach(addr+uint64(n), ProtWrite); err != nil {
 			break
 		}
-		n += copy(b, p[n:])
+		n += move(b, p[n:])
 	}
 	s.mu.RUnlock()
 	s.settle()

@@ -86,7 +86,7 @@ func (u *User) Put(p []byte) (int, error) {
 		if b, err = u.at(len(p)-n, ProtWrite); err != nil {
 			break
 		}
-		c := copy(b, p[n:])
+		c := move(b, p[n:])
 		u.used(c)
 		n += c
 	}
@@ -110,7 +110,7 @@ func (u *User) Take(p []byte) (int, error) {
 		if b, err = u.at(len(p)-n, ProtRead); err != nil {
 			break
 		}
-		c := copy(p[n:], b)
+		c := move(p[n:], b)
 		u.used(c)
 		n += c
 	}
