@@ -343,6 +343,7 @@ CASE(net_udp_mmsg)
 	char b[3][10];
 	for (int i = 0; i < 3; i++)
 		v[i] = (struct iovec){b[i], 10}, m[i].msg_len = 0;
+	sleep_ms(100); /* the way may be one of another thread */
 	R(recvmmsg(s, m, 3, MSG_WAITFORONE, 0));
 	out("%d %d %d", m[0].msg_len, m[1].msg_len, m[2].msg_len);
 }
