@@ -32,6 +32,52 @@ func (s *Space) reach(addr uint64, want Prot) ([]byte, error) {
 	}
 }
 
+// put copies p to addr and on, up to what cannot be written. Caller holds mu for
+// reading.
+func (s *Space) put(addr uint64, p []byte) (n int, err error) {
+	for {
+		var b []byte
+		var dirty, ok bool
+		if s.reacher != nil && addr < TaskSize {
+			b, dirty, ok = s.reacher.Reach(addr, ProtWrite)
+		}
+		if !ok || !dirty && s.inPlace != 0 {
+			if b, err = s.reach(addr, ProtWrite); err != nil {
+				return n, err
+			}
+		}
+		k := move(b, p)
+		n += k
+		if k == len(p) {
+			return n, nil
+		}
+		addr, p = addr+uint64(k), p[k:]
+	}
+}
+
+// get copies from addr and on to p, up to what cannot be read. Caller holds mu for
+// reading.
+func (s *Space) get(p []byte, addr uint64) (n int, err error) {
+	for {
+		var b []byte
+		ok := false
+		if s.reacher != nil && addr < TaskSize {
+			b, _, ok = s.reacher.Reach(addr, ProtRead)
+		}
+		if !ok {
+			if b, err = s.reach(addr, ProtRead); err != nil {
+				return n, err
+			}
+		}
+		k := move(p, b)
+		n += k
+		if k == len(p) {
+			return n, nil
+		}
+		addr, p = addr+uint64(k), p[k:]
+	}
+}
+
 // wrote tells a file's page that the kernel is about to write to it: the processor
 // does not see that.
 func (s *Space) wrote(addr uint64, e PTE) {
@@ -57,32 +103,22 @@ func (s *Space) CopyOut(addr uint64, p []byte) error {
 
 // ReadAt is CopyIn that also tells how much was copied before the error.
 func (s *Space) ReadAt(p []byte, addr uint64) (int, error) {
-	n := 0
-	s.mu.RLock()
-	for n < len(p) {
-		b, err := s.reach(addr+uint64(n), ProtRead)
-		if err != nil {
-			s.mu.RUnlock()
-			return n, err
-		}
-		n += move(p[n:], b)
+	if len(p) == 0 {
+		return 0, nil
 	}
+	s.mu.RLock()
+	n, err := s.get(p, addr)
 	s.mu.RUnlock()
-	return n, nil
+	return n, err
 }
 
 // WriteAt is CopyOut that also tells how much was copied before the error.
 func (s *Space) WriteAt(addr uint64, p []byte) (int, error) {
-	n := 0
-	var err error
-	s.mu.RLock()
-	for n < len(p) {
-		var b []byte
-		if b, err = s.reach(addr+uint64(n), ProtWrite); err != nil {
-			break
-		}
-		n += move(b, p[n:])
+	if len(p) == 0 {
+		return 0, nil
 	}
+	s.mu.RLock()
+	n, err := s.put(addr, p)
 	s.mu.RUnlock()
 	s.settle()
 	return n, err

@@ -49,13 +49,21 @@ func (u *User) Room() int { return u.left }
 // Left is how many bytes can still be taken.
 func (u *User) Left() int { return u.left }
 
-// at is the memory that comes next, at most n bytes. Caller holds the read lock.
-func (u *User) at(n int, want Prot) ([]byte, error) {
+// next makes the current range one that is not used up.
+func (u *User) next() error {
 	for u.cur.Len == 0 {
 		if len(u.rest) == 0 {
-			return nil, syscall.EFAULT
+			return syscall.EFAULT
 		}
 		u.cur, u.rest = u.rest[0], u.rest[1:]
+	}
+	return nil
+}
+
+// at is the memory that comes next, at most n bytes. Caller holds the read lock.
+func (u *User) at(n int, want Prot) ([]byte, error) {
+	if err := u.next(); err != nil {
+		return nil, err
 	}
 	b, err := u.s.reach(u.cur.Base, want)
 	if err != nil {
@@ -81,14 +89,13 @@ func (u *User) Put(p []byte) (int, error) {
 	}
 	var err error
 	u.s.mu.RLock()
-	for n < len(p) {
-		var b []byte
-		if b, err = u.at(len(p)-n, ProtWrite); err != nil {
-			break
+	for n < len(p) && err == nil {
+		if err = u.next(); err == nil {
+			var c int
+			c, err = u.s.put(u.cur.Base, p[n:n+int(min(uint64(len(p)-n), u.cur.Len))])
+			u.used(c)
+			n += c
 		}
-		c := move(b, p[n:])
-		u.used(c)
-		n += c
 	}
 	u.s.mu.RUnlock()
 	u.s.settle()
@@ -105,14 +112,13 @@ func (u *User) Take(p []byte) (int, error) {
 	}
 	var err error
 	u.s.mu.RLock()
-	for n < len(p) {
-		var b []byte
-		if b, err = u.at(len(p)-n, ProtRead); err != nil {
-			break
+	for n < len(p) && err == nil {
+		if err = u.next(); err == nil {
+			var c int
+			c, err = u.s.get(p[n:n+int(min(uint64(len(p)-n), u.cur.Len))], u.cur.Base)
+			u.used(c)
+			n += c
 		}
-		c := move(p[n:], b)
-		u.used(c)
-		n += c
 	}
 	u.s.mu.RUnlock()
 	return n, err

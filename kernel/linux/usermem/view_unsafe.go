@@ -36,25 +36,25 @@ func (t *Table) Reach(va uint64, want mm.Prot) (b []byte, dirty, ok bool) {
 			return nil, false, false
 		}
 	}
-	need := uint64(ptePresent | pteUser)
-	if want == mm.ProtWrite {
-		need |= pteWrite
-	} else if want != mm.ProtRead {
+	if want != mm.ProtRead && want != mm.ProtWrite {
 		return nil, false, false
 	}
-	size := uint64(largeSize)
+	need := ptePresent | pteUser | uint64(want)&pteWrite // which is the same bit
 	v := atomic.LoadUint64(&c.n[va>>21&511])
-	if v&pteLarge == 0 {
-		if v == 0 {
+	if v&pteLarge != 0 {
+		if v&need != need {
 			return nil, false, false
 		}
-		v = atomic.LoadUint64(&t.m.node(v & pteAddr)[va>>12&511])
-		size = pageSize
+		p := (*[largeSize]byte)(pointer(t.m.direct + uintptr(v&pteAddr&^(largeSize-1))))
+		return p[va&(largeSize-1):], v&pteDirty != 0, true
 	}
+	if v == 0 {
+		return nil, false, false
+	}
+	v = atomic.LoadUint64(&t.m.node(v & pteAddr)[va>>12&511])
 	if v&need != need {
 		return nil, false, false
 	}
-	off := va & (size - 1)
-	p := pointer(t.m.direct + uintptr(v&pteAddr&^(size-1)+off))
-	return unsafe.Slice((*byte)(p), size-off), v&pteDirty != 0, true
+	p := (*[pageSize]byte)(pointer(t.m.direct + uintptr(v&pteAddr)))
+	return p[va&(pageSize-1):], v&pteDirty != 0, true
 }

@@ -1,5 +1,7 @@
 package tcp
 
+import "osv/kernel/pkt"
+
 // The user's calls for memory that only its owner can reach: octets are handed over
 // piece by piece, and copied once, to or from where they stay.
 
@@ -66,24 +68,41 @@ func (c *Conn) SendFrom(now int64, s Src) (int, error) {
 // Flush on.
 func (c *Conn) SetCork(on bool) { c.opt.Cork = on }
 
+// doneBatch is how many buffers readTo empties before it gives them back.
+const doneBatch = 32
+
 // readTo moves octets to d until it is full, or fails.
 func (q *rcvQueue) readTo(d Dst) (int, error) {
 	n, room := 0, d.Room()
 	var err error
-	for q.head != nil && room > 0 {
-		p := q.head.Bytes()
-		if len(p) > room {
-			p = p[:room]
+	for q.head != nil && room > 0 && err == nil {
+		first := q.head
+		var last *pkt.Buf // of those that are empty
+		mem := 0
+		b := first
+		for i := 0; b != nil && i < doneBatch; i++ {
+			p := b.Bytes()
+			if len(p) > room {
+				p = p[:room]
+			}
+			var k int
+			k, err = d.Put(p)
+			b.Head += k
+			n, room = n+k, room-k
+			if b.Head != b.Tail {
+				break
+			}
+			mem += len(b.Mem.Bytes)
+			last, b = b, b.Next
+			if err != nil || room == 0 {
+				break
+			}
 		}
-		var k int
-		k, err = d.Put(p)
-		q.head.Trim(k)
-		n, room = n+k, room-k
-		if q.head.Len() == 0 {
+		if last != nil {
+			q.head, last.Next = b, nil
+			q.mem -= mem
+			first.Put()
 			q.skipEmpty()
-		}
-		if err != nil {
-			break
 		}
 	}
 	q.len -= n
