@@ -1,6 +1,7 @@
 package file
 
 import (
+	"math/bits"
 	"sync"
 	"syscall"
 	"time"
@@ -297,6 +298,9 @@ type sets struct {
 
 var setPool = sync.Pool{New: func() any { return &sets{store: make([]uint64, 6*16), raw: make([]byte, 16*8)} }}
 
+// below has the lowest n bits of a word set, n > 0.
+func below(n int) uint64 { return ^uint64(0) >> (64 - min(n, 64)) }
+
 // selectFiles is select(2).
 func selectFiles(t *task.Task, count uint64, addr [3]uint64, until time.Time, now bool) (uint64, error) {
 	n := int(int32(count))
@@ -328,39 +332,34 @@ func selectFiles(t *task.Task, count uint64, addr [3]uint64, until time.Time, no
 	}
 	set := fd.GetPollSet()
 	defer set.Put()
-	for f := range n {
-		w, bit := f/64, uint64(1)<<(f%64)
-		want := uint32(0)
-		for i, bits := range [...]uint32{selectIn, selectOut, selectEx} {
-			if s.words[i][w]&bit != 0 {
-				want |= bits
+	for w := range words {
+		in, out, ex := s.words[0][w], s.words[1][w], s.words[2][w]
+		for left := (in | out | ex) & below(n-64*w); left != 0; left &= left - 1 {
+			f := bits.TrailingZeros64(left)
+			want := uint32(in>>f&1)*selectIn | uint32(out>>f&1)*selectOut | uint32(ex>>f&1)*selectEx
+			o, err := files.Get(64*w + f)
+			if err != nil {
+				return 0, err
 			}
+			// Hangups and errors count only where a set that they belong to was asked
+			// for.
+			set.Add(o, want, 0).Exact(want)
 		}
-		if want == 0 {
-			continue
-		}
-		o, err := files.Get(f)
-		if err != nil {
-			return 0, err
-		}
-		// Hangups and errors count only where a set that they belong to was asked for.
-		set.Add(o, want, 0).Exact(want)
 	}
 	if _, err := set.Wait(t, until, now); err != nil {
 		return 0, err
 	}
 	total, k := 0, 0
-	for f := range n {
-		w, bit := f/64, uint64(1)<<(f%64)
-		if (s.words[0][w]|s.words[1][w]|s.words[2][w])&bit == 0 {
-			continue
-		}
-		got := set.At(k).Got
-		k++
-		for i, bits := range [...]uint32{selectIn, selectOut, selectEx} {
-			if s.words[i][w]&bit != 0 && got&bits != 0 {
-				s.words[3+i][w] |= bit
-				total++
+	for w := range words {
+		left := (s.words[0][w] | s.words[1][w] | s.words[2][w]) & below(n-64*w)
+		for ; left != 0; left &= left - 1 {
+			got, bit := set.At(k).Got, left&-left
+			k++
+			for i, of := range [...]uint32{selectIn, selectOut, selectEx} {
+				if s.words[i][w]&bit != 0 && got&of != 0 {
+					s.words[3+i][w] |= bit
+					total++
+				}
 			}
 		}
 	}
