@@ -74,29 +74,53 @@ func Mix(p, n uintptr) {
 func Seeded() bool { return hardware || mixed }
 
 // Fill writes n random bytes at p, which is mapped or may fault: the lock is not
-// held while writing.
+// held while writing. More than 32 bytes come from blocks under a key that is drawn
+// for this call and gone after it.
 func Fill(p, n uintptr) {
+	if n == 0 {
+		return
+	}
+	var s [16]uint32
+	mu.Lock()
+	counter++
+	stir()
+	for i := range key { // the first half replaces the key, the second goes out
+		key[i], s[i+4] = block[i], block[i+8]
+	}
+	mu.Unlock()
+	if n <= 32 {
+		for i := uintptr(0); i < n; i++ {
+			*arch.Byte(p + i) = byte(s[4+i/4] >> (i % 4 * 8))
+		}
+		return
+	}
+	s[0], s[1], s[2], s[3] = sigma0, sigma1, sigma2, sigma3
 	for n > 0 {
-		var out [8]uint32
-		mu.Lock()
-		counter++
-		stir()
-		for i := range key { // the first half replaces the key, the second goes out
-			key[i], out[i] = block[i], block[i+8]
+		out := s
+		chacha(&out)
+		if s[12]++; s[12] == 0 {
+			s[13]++
 		}
-		mu.Unlock()
-		k := min(n, 32)
-		for i := uintptr(0); i < k; i++ {
-			*arch.Byte(p + i) = byte(out[i/4] >> (i % 4 * 8))
+		if n < 64 {
+			for i := uintptr(0); i < n; i++ {
+				*arch.Byte(p + i) = byte(out[i/4] >> (i % 4 * 8))
+			}
+			return
 		}
-		p, n = p+k, n-k
+		for i, w := range out {
+			*arch.U32(p + uintptr(i)*4) = w
+		}
+		p, n = p+64, n-64
 	}
 }
+
+// The constants of a block's first words, RFC 8439 §2.3.
+const sigma0, sigma1, sigma2, sigma3 = 0x61707865, 0x3320646e, 0x79622d32, 0x6b206574
 
 // stir computes the next output block under the key. What would be the nonce
 // carries the time, for what little that adds.
 func stir() {
-	block = [16]uint32{0x61707865, 0x3320646e, 0x79622d32, 0x6b206574,
+	block = [16]uint32{sigma0, sigma1, sigma2, sigma3,
 		key[0], key[1], key[2], key[3], key[4], key[5], key[6], key[7],
 		uint32(counter), uint32(counter >> 32), uint32(arch.ReadTSC()), 0}
 	chacha(&block)

@@ -98,6 +98,32 @@ func TestFillErasesTheKey(t *testing.T) {
 	}
 }
 
+// Blocks of one call differ, and no word of the key that is left went out.
+func TestFillOfManyBlocks(t *testing.T) {
+	fresh(t)
+	out := fill(64*40 + 5)
+	seen := map[string]bool{}
+	for i := 0; i+64 <= len(out); i += 64 {
+		if b := string(out[i : i+64]); seen[b] {
+			t.Fatalf("block %d is an earlier one", i/64)
+		} else {
+			seen[b] = true
+		}
+	}
+	words := map[uint32]bool{}
+	for i := 0; i+4 <= len(out); i += 4 {
+		words[binary.LittleEndian.Uint32(out[i:])] = true
+	}
+	for i, w := range key {
+		if words[w] {
+			t.Errorf("word %d of the key was handed out", i)
+		}
+	}
+	if counter != 1 {
+		t.Errorf("%d draws for one call", counter)
+	}
+}
+
 func TestMix(t *testing.T) {
 	fresh(t)
 	if Seeded() {
