@@ -81,14 +81,27 @@ func (u *User) used(n int) {
 
 // Put copies p to user memory. EFAULT comes with what was copied before; it is not an
 // error that p is longer than the room.
-func (u *User) Put(p []byte) (int, error) {
-	n := 0
+func (u *User) Put(p []byte) (n int, err error) {
 	p = p[:min(len(p), u.left)]
 	if len(p) == 0 {
 		return 0, nil
 	}
-	var err error
 	u.s.mu.RLock()
+	if uint64(len(p)) <= u.cur.Len {
+		n, err = u.s.put(u.cur.Base, p)
+		u.used(n)
+	} else {
+		n, err = u.putVec(p)
+	}
+	u.s.mu.RUnlock()
+	if u.s.old.n.Load() != 0 {
+		u.s.settle()
+	}
+	return n, err
+}
+
+// putVec is Put over more than one range. Caller holds the read lock.
+func (u *User) putVec(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		if err = u.next(); err == nil {
 			var c int
@@ -97,21 +110,29 @@ func (u *User) Put(p []byte) (int, error) {
 			n += c
 		}
 	}
-	u.s.mu.RUnlock()
-	u.s.settle()
 	return n, err
 }
 
 // Take copies user memory into p. EFAULT comes with what was copied before; p may be
 // longer than what is left.
-func (u *User) Take(p []byte) (int, error) {
-	n := 0
+func (u *User) Take(p []byte) (n int, err error) {
 	p = p[:min(len(p), u.left)]
 	if len(p) == 0 {
 		return 0, nil
 	}
-	var err error
 	u.s.mu.RLock()
+	if uint64(len(p)) <= u.cur.Len {
+		n, err = u.s.get(p, u.cur.Base)
+		u.used(n)
+	} else {
+		n, err = u.takeVec(p)
+	}
+	u.s.mu.RUnlock()
+	return n, err
+}
+
+// takeVec is Take over more than one range. Caller holds the read lock.
+func (u *User) takeVec(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		if err = u.next(); err == nil {
 			var c int
@@ -120,7 +141,6 @@ func (u *User) Take(p []byte) (int, error) {
 			n += c
 		}
 	}
-	u.s.mu.RUnlock()
 	return n, err
 }
 
