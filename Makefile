@@ -129,6 +129,10 @@ net-bench: go ## ns per packet of the hot paths, compared by benchstat with what
 	$(if $(KEEP),cp build/net-bench.txt results/net-bench/kept.txt && go tool benchstat results/net-bench/kept.txt > results/net-bench/table.txt)
 	go tool benchstat results/net-bench/kept.txt build/net-bench.txt
 
+.PHONY: syscall-bench
+syscall-bench: go deps ## what system calls cost a Linux program, in OSv and in Linux, in one table
+	go run ./harness/cmd/sysbench
+
 .PHONY: pgo
 pgo: go ## make memcached's compiler profile anew from the hosted benchmarks of the whole path
 	@mkdir -p build
