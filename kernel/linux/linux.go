@@ -137,16 +137,20 @@ func Start(cfg Config) (*System, error) {
 	}
 	path, err := find(ctx, cfg.Argv[0], cfg.Env)
 	if err == nil {
-		s.First, err = s.Kernel.Start(task.Program{Path: path, Argv: cfg.Argv, Env: cfg.Env, FS: ctx, Files: files})
+		s.First, err = s.Kernel.Start(task.Program{Path: path, Argv: cfg.Argv, Env: cfg.Env, FS: ctx, Files: files, Before: s.control})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("linux: %s: %w", cfg.Argv[0], err)
 	}
-	// The console controls the first program's session.
-	if ses := s.First.Session(); s.tty.Take(ses.ID, s.First.PGID()) {
+	return s, nil
+}
+
+// control makes the console that of the first program's session, before the program
+// can read from it: what is typed then may be ^C.
+func (s *System) control(first *task.Process) {
+	if ses := first.Session(); s.tty.Take(ses.ID, first.PGID()) {
 		ses.SetTTY(s.tty)
 	}
-	return s, nil
 }
 
 // Wait waits for the end of the program, writes out what files hold, and returns the

@@ -184,8 +184,8 @@ func (k *Kernel) enter(t, c *Task, a *CloneArgs) (int, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p, q := t.p, c.p
-	if k.over {
-		return 0, syscall.EAGAIN
+	if k.over { // the end of the caller is on its way
+		return 0, abi.ERESTARTNOINTR
 	}
 	id, ok := k.newID()
 	if !ok {

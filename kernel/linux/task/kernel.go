@@ -216,6 +216,8 @@ type Program struct {
 	Env   []string
 	FS    *vfs.Context
 	Files *fd.Table
+	// Before, if not nil, is called with the process before it runs.
+	Before func(*Process)
 }
 
 // Start runs the first program, as process 2 in a session of its own; its parent is
@@ -256,6 +258,9 @@ func (k *Kernel) Start(pr Program) (*Process, error) {
 	t.install(x)
 	k.live.Add(1)
 	k.forks.Add(1)
+	if pr.Before != nil {
+		pr.Before(p)
+	}
 	go t.run()
 	return p, nil
 }

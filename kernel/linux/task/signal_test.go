@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"osv/kernel/ktest/ring3"
 	"osv/kernel/linux/abi"
@@ -251,12 +252,17 @@ func TestRestart(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		// A thread sends signals until told to stop.
+		// A thread sends signals, once there is a handler, until two have been handled:
+		// slowly, so that at least the last finds the caller waiting.
+		var ready atomic.Bool
 		w.thread(p, func(q *ring3.Prog) {
+			for !ready.Load() {
+				q.Sys(syscall.SYS_SCHED_YIELD)
+			}
 			for n := int32(1); n <= 2; n++ {
 				for calls.Load() < n {
+					time.Sleep(5 * time.Millisecond)
 					q.Sys(syscall.SYS_KILL, 2, uint64(syscall.SIGUSR1))
-					q.Sys(syscall.SYS_SCHED_YIELD)
 				}
 			}
 			q.Sys(syscall.SYS_KILL, uint64(child), uint64(syscall.SIGKILL))
@@ -264,6 +270,7 @@ func TestRestart(t *testing.T) {
 			q.Sys(syscall.SYS_EXIT, 0)
 		}, stack, word)
 		w.act(p, syscall.SIGUSR1, h, 0, 0)
+		ready.Store(true)
 		v, err := p.Call(syscall.SYS_WAIT4, uint64(child), 0, 0, 0)
 		w.fails(syscall.EINTR, v, err)
 		w.act(p, syscall.SIGUSR1, h, abi.SA_RESTART, 0)

@@ -89,14 +89,14 @@ func TestLeaderExitsFirst(t *testing.T) {
 	w := newWorld(t)
 	w.start(func(p *ring3.Prog) {
 		w.thread(p, func(q *ring3.Prog) {
-			// The leader's number still is a process that signals can be sent to.
-			for q.Get32(word2) == 0 {
+			// Once the leader is gone, its number still is a process that signals can be
+			// sent to.
+			for w.k.Live() > 1 {
 				q.Sys(syscall.SYS_SCHED_YIELD)
 			}
 			w.must(q.Call(syscall.SYS_KILL, 2, 0))
 			q.Sys(syscall.SYS_EXIT, 9)
 		}, stack, word)
-		p.Put32(word2, 1)
 		p.Sys(syscall.SYS_EXIT, 1)
 	})
 	if s := w.wait(); s != 9<<8 {
