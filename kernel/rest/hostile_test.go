@@ -449,15 +449,20 @@ func TestShutdownEndsProfiles(t *testing.T) {
 	s := serve(t, testConfig(t))
 	got := make(chan int, 1)
 	go func() {
-		r, _ := http.NewRequest("GET", s.url+"/debug/pprof/mutex?seconds=60", nil)
-		r.Header.Set("Authorization", bearer)
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			got <- 0
-			return
+		for {
+			r, _ := http.NewRequest("GET", s.url+"/debug/pprof/mutex?seconds=60", nil)
+			r.Header.Set("Authorization", bearer)
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				got <- 0
+				return
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusConflict { // it met the look at the lock below
+				got <- resp.StatusCode
+				return
+			}
 		}
-		resp.Body.Close()
-		got <- resp.StatusCode
 	}()
 	for s.profiling.TryLock() { // until it runs
 		s.profiling.Unlock()
