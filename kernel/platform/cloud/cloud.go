@@ -23,8 +23,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"osv/kernel/hw/gate"
-	"osv/kernel/hw/smbios"
 	"osv/kernel/platform"
 	"osv/kernel/platform/manage"
 	"osv/kernel/rest/cloudinit"
@@ -131,11 +129,7 @@ func (c *Services) clouds() []string {
 	if given.mode == modeForce {
 		return []string{"GCE", "EC2"}
 	}
-	b, err := gate.Physical(smbios.ScanBase, smbios.ScanBytes)
-	if err != nil {
-		return nil
-	}
-	i, err := smbios.Find(b, gate.Physical)
+	i, err := manage.Firmware()
 	if err != nil {
 		return nil
 	}

@@ -168,8 +168,9 @@ func (h *hardware) Processors() []machine.Processor {
 	return out
 }
 
-// firmware is read once: the tables do not change.
-var firmware = sync.OnceValues(func() (smbios.Info, error) {
+// Firmware is what the makers of the machine call it. It is read once: the tables do
+// not change.
+var Firmware = sync.OnceValues(func() (smbios.Info, error) {
 	b, err := gate.Physical(smbios.ScanBase, smbios.ScanBytes)
 	if err != nil {
 		return smbios.Info{}, err
@@ -178,7 +179,7 @@ var firmware = sync.OnceValues(func() (smbios.Info, error) {
 })
 
 func (h *hardware) Firmware() (string, error) {
-	i, err := firmware()
+	i, err := Firmware()
 	if err != nil || i.BIOSVendor == "" {
 		return "", machine.Unavailable("this machine's firmware does not tell its maker (%v)", err)
 	}

@@ -47,11 +47,11 @@ type Runner struct {
 func (r *Runner) Run(ctx context.Context, command string) (string, error) {
 	ctx = context.WithoutCancel(ctx)
 	var starts []func() (string, error)
-	for line := range strings.SplitSeq(command, "&") {
-		args, err := Fields(line)
-		if err != nil {
-			return "", err
-		}
+	programs, err := split(command, "&")
+	if err != nil {
+		return "", err
+	}
+	for _, args := range programs {
 		if len(args) == 0 {
 			continue
 		}

@@ -78,6 +78,14 @@ func TestRunBuiltIn(t *testing.T) {
 	if out.String() != "hello world" {
 		t.Errorf("printed %q", out.String())
 	}
+	out.Reset()
+	if id, err := r.Run(t.Context(), "echo 'rock & roll'"); err != nil || strings.Contains(id, " ") {
+		t.Fatalf("a quoted & parts programs: %q, %v", id, err)
+	}
+	r.Wait()
+	if out.String() != "rock & roll" {
+		t.Errorf("printed %q", out.String())
+	}
 	for command, want := range map[string]error{"": syscall.EINVAL, " & ": syscall.EINVAL, `"`: syscall.EINVAL, "hang & ls": machine.ErrUnavailable} {
 		if _, err := r.Run(t.Context(), command); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", command, err, want)

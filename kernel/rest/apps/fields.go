@@ -2,50 +2,28 @@ package apps
 
 import (
 	"fmt"
-	"strings"
 	"syscall"
+
+	"osv/kernel/rest/words"
 )
 
 // errInvalid makes a mistake in a command line the caller's.
 const errInvalid = syscall.EINVAL
 
-// Fields splits a command line into words: spaces separate, single and double quotes
-// hold together, a backslash takes the next character as it is (within single quotes
-// it is one itself).
+// Fields splits a command line into words, as words.Syntax says.
 func Fields(line string) ([]string, error) {
-	var words []string
-	var w strings.Builder
-	in, quote := false, rune(0)
-	escaped := false
-	for _, c := range line {
-		switch {
-		case escaped:
-			w.WriteRune(c)
-			escaped = false
-		case c == '\\' && quote != '\'':
-			escaped, in = true, true
-		case quote != 0 && c == quote:
-			quote = 0
-		case quote != 0:
-			w.WriteRune(c)
-		case c == '"' || c == '\'':
-			quote, in = c, true
-		case c == ' ' || c == '\t' || c == '\n':
-			if in {
-				words = append(words, w.String())
-				w.Reset()
-				in = false
-			}
-		default:
-			w.WriteRune(c)
-			in = true
-		}
+	cmds, err := split(line, "")
+	if err != nil {
+		return nil, err
 	}
-	if quote != 0 || escaped {
-		return nil, fmt.Errorf("command %q: a quote or backslash without end: %w", line, errInvalid)
+	return cmds[0], nil
+}
+
+// split takes apart commands that one of the characters of end separates.
+func split(line, end string) ([][]string, error) {
+	cmds, err := words.Syntax{Blank: " \t\n", End: end}.Split(line)
+	if err != nil {
+		return nil, fmt.Errorf("command %q: %w: %w", line, err, errInvalid)
 	}
-	if in {
-		words = append(words, w.String())
-	}
-	return words, nil
+	return cmds, nil
 }

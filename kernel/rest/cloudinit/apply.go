@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
-	"path"
 	"strconv"
 	"strings"
 
@@ -145,27 +143,14 @@ func (a *applier) keys(lines []string) error {
 	return nil
 }
 
-// inTree makes an absolute path a name of machine.Files. Its ".." cannot lead out.
-func inTree(p string) string {
-	if p = strings.TrimPrefix(path.Clean("/"+p), "/"); p == "" {
-		return "."
-	}
-	return p
-}
-
 func (a *applier) file(f File) (err error) {
 	files := a.Machine.Files
 	if files == nil {
 		return fmt.Errorf("%s: %w", f.Path, errCannot)
 	}
-	name := inTree(f.Path)
-	for i, c := range name {
-		if c != '/' {
-			continue
-		}
-		if err := files.Mkdir(name[:i], 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%s: %w", f.Path, err)
-		}
+	name := machine.NameOf(f.Path)
+	if err := machine.MkParents(files, name, 0o755); err != nil {
+		return fmt.Errorf("%s: %w", f.Path, err)
 	}
 	w, err := files.Create(name, f.Mode, f.Append)
 	if err != nil {
@@ -224,7 +209,7 @@ func (a *applier) read(name string) ([]byte, error) {
 	if a.Machine.Files == nil {
 		return nil, fmt.Errorf("%s: %w", name, errCannot)
 	}
-	f, err := a.Machine.Files.Open(inTree(name))
+	f, err := a.Machine.Files.Open(machine.NameOf(name))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -248,12 +248,8 @@ func cmdMkdir(_ context.Context, s *Shell, args []string) error {
 	for _, a := range args {
 		name := s.name(a)
 		if parents {
-			for i, c := range name {
-				if c == '/' {
-					if err := files.Mkdir(name[:i], 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-						return err
-					}
-				}
+			if err := machine.MkParents(files, name, 0o755); err != nil {
+				return err
 			}
 		}
 		if err := files.Mkdir(name, 0o755); err != nil && !(parents && errors.Is(err, fs.ErrExist)) {

@@ -15,12 +15,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 	"syscall"
 
 	"osv/kernel/rest/machine"
+	"osv/kernel/rest/words"
 )
 
 // Shell is one user's session. Its fields are set before Run.
@@ -75,12 +75,12 @@ func (s *Shell) Dir() string { return "/" + s.cwd }
 // Run runs a line: commands with ";" between, until one fails. It returns the exit
 // status of the last, and ErrExit after exit.
 func (s *Shell) Run(ctx context.Context, line string) (status int, err error) {
-	words, err := split(line)
+	cmds, err := split(line)
 	if err != nil {
 		fmt.Fprintln(s.Err, err)
 		return Usage, nil
 	}
-	for _, args := range words {
+	for _, args := range cmds {
 		if len(args) == 0 {
 			continue
 		}
@@ -117,52 +117,17 @@ func text(err error) string {
 	return err.Error()
 }
 
-// split takes a line apart: words as a POSIX shell quotes them, ";" between commands,
-// "#" at the start of a word until the end.
+// syntax is a POSIX shell's without what a shell has pipes, files and jobs for.
+var syntax = words.Syntax{Blank: " \t\r", End: ";\n", Refuse: "|><&", Comment: true}
+
+// split takes a line apart.
 func split(line string) ([][]string, error) {
-	var out [][]string
-	var args []string
-	var w strings.Builder
-	in, quote, escaped := false, rune(0), false
-	end := func() {
-		if in {
-			args = append(args, w.String())
-			w.Reset()
-			in = false
-		}
+	cmds, err := syntax.Split(line)
+	var r words.Refused
+	if errors.As(err, &r) {
+		err = fmt.Errorf("%q: there are no pipes, redirections and background here", rune(r))
 	}
-	for _, c := range line {
-		switch {
-		case escaped:
-			w.WriteRune(c)
-			escaped = false
-		case c == '\\' && quote != '\'':
-			escaped, in = true, true
-		case quote != 0 && c == quote:
-			quote = 0
-		case quote != 0:
-			w.WriteRune(c)
-		case c == '"' || c == '\'':
-			quote, in = c, true
-		case c == ';' || c == '\n':
-			end()
-			out, args = append(out, args), nil
-		case c == ' ' || c == '\t' || c == '\r':
-			end()
-		case c == '#' && !in:
-			return append(out, args), nil
-		case c == '|' || c == '>' || c == '<' || c == '&':
-			return nil, fmt.Errorf("%q: there are no pipes, redirections and background here", c)
-		default:
-			w.WriteRune(c)
-			in = true
-		}
-	}
-	if quote != 0 || escaped {
-		return nil, errors.New("a quote or backslash without end")
-	}
-	end()
-	return append(out, args), nil
+	return cmds, err
 }
 
 // name makes what the user wrote a name of machine.Files: relative to the working
@@ -171,10 +136,7 @@ func (s *Shell) name(p string) string {
 	if !strings.HasPrefix(p, "/") {
 		p = s.cwd + "/" + p
 	}
-	if p = strings.TrimPrefix(path.Clean("/"+p), "/"); p == "" {
-		return "."
-	}
-	return p
+	return machine.NameOf(p)
 }
 
 func (s *Shell) files() (machine.Files, error) {

@@ -121,12 +121,8 @@ func read(files machine.Files, name string) ([]byte, error) {
 }
 
 func keep(files machine.Files, name string, text []byte) error {
-	for i, c := range name {
-		if c == '/' {
-			if err := files.Mkdir(name[:i], 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
-		}
+	if err := machine.MkParents(files, name, 0o755); err != nil {
+		return err
 	}
 	w, err := files.Create(name, 0o600, false)
 	if err != nil {

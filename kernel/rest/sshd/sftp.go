@@ -34,17 +34,9 @@ func (n *session) sftp(ctx context.Context) int {
 // tree is machine.Files as the library wants files.
 type tree struct{ files machine.Files }
 
-// nameOf makes a request's path, which the library has cleaned, a name.
-func nameOf(p string) string {
-	if p = strings.TrimPrefix(path.Clean("/"+p), "/"); p == "" {
-		return "."
-	}
-	return p
-}
-
 // Fileread opens a file for reading.
 func (t *tree) Fileread(r *sftp.Request) (io.ReaderAt, error) {
-	f, err := t.files.Open(nameOf(r.Filepath))
+	f, err := t.files.Open(machine.NameOf(r.Filepath))
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +73,7 @@ func (r *reader) Close() error { return r.f.Close() }
 // refused: machine.Files writes from one end to the other.
 func (t *tree) Filewrite(r *sftp.Request) (io.WriterAt, error) {
 	flags := r.Pflags()
-	name := nameOf(r.Filepath)
+	name := machine.NameOf(r.Filepath)
 	if flags.Excl {
 		if _, err := t.files.Stat(name); err == nil {
 			return nil, fs.ErrExist
@@ -177,7 +169,7 @@ func (w *writer) Close() error {
 
 // Filecmd changes the tree.
 func (t *tree) Filecmd(r *sftp.Request) error {
-	name := nameOf(r.Filepath)
+	name := machine.NameOf(r.Filepath)
 	switch r.Method {
 	case "Mkdir":
 		return t.files.Mkdir(name, 0o755)
@@ -194,11 +186,11 @@ func (t *tree) Filecmd(r *sftp.Request) error {
 		return t.files.Remove(name)
 	case "Rename", "PosixRename":
 		if r.Method == "Rename" { // SFTP 3 does not replace
-			if _, err := t.files.Stat(nameOf(r.Target)); err == nil {
+			if _, err := t.files.Stat(machine.NameOf(r.Target)); err == nil {
 				return fs.ErrExist
 			}
 		}
-		return t.files.Rename(name, nameOf(r.Target))
+		return t.files.Rename(name, machine.NameOf(r.Target))
 	case "Setstat":
 		a := r.AttrFlags()
 		if a.Permissions {
@@ -216,12 +208,12 @@ func (t *tree) Filecmd(r *sftp.Request) error {
 
 // PosixRename is OpenSSH's extension: it replaces.
 func (t *tree) PosixRename(r *sftp.Request) error {
-	return t.files.Rename(nameOf(r.Filepath), nameOf(r.Target))
+	return t.files.Rename(machine.NameOf(r.Filepath), machine.NameOf(r.Target))
 }
 
 // Filelist lists a directory, or tells of one file.
 func (t *tree) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
-	name := nameOf(r.Filepath)
+	name := machine.NameOf(r.Filepath)
 	switch r.Method {
 	case "List":
 		list, err := t.files.List(name)
@@ -261,7 +253,7 @@ func (t *tree) follow(name string, info machine.FileInfo) (machine.FileInfo, err
 		if !strings.HasPrefix(target, "/") {
 			target = path.Join("/", path.Dir(name), target)
 		}
-		name = nameOf(target)
+		name = machine.NameOf(target)
 		var err error
 		if info, err = t.files.Stat(name); err != nil || info.Target == "" {
 			return info, err
