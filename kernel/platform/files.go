@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"slices"
 	"sync"
 
 	"osv/kernel/blk"
@@ -21,15 +22,22 @@ func (s *System) MountExt4(d blk.Disk, frames cache.Frames) (vfs.FileSystem, err
 		s.pages.Start()
 		s.AddShrinker(s.pages)
 	})
-	n := uint64(len(s.Disks))
-	for i, x := range s.Disks {
-		if x == d {
-			n = uint64(i)
-		}
+	return ext4.Mount(&fileDisk{Disk: d}, ext4.Options{Cache: s.pages, Name: d.Name(), Dev: s.deviceNumber(d)})
+}
+
+// deviceNumber is what files of a disk or partition say they are on. 254 is the major
+// number that Linux gives virtio disks on most machines; 16 minors each, of which the
+// first is the whole disk.
+func (s *System) deviceNumber(d blk.Disk) uint64 {
+	on, number := d, 0
+	if p, ok := d.(*Partition); ok {
+		on, number = p.On, p.Entry.Number
 	}
-	// 254 is the major number that Linux gives virtio disks on most machines; 16
-	// minors each.
-	return ext4.Mount(&fileDisk{Disk: d}, ext4.Options{Cache: s.pages, Name: d.Name(), Dev: 254<<8 | n<<4})
+	n := slices.Index(s.Disks, on)
+	if n < 0 {
+		n = len(s.Disks)
+	}
+	return 254<<8 | uint64(n)<<4 | uint64(min(number, 15))
 }
 
 // fileDisk is a disk that moves cache pages without a copy.

@@ -41,13 +41,15 @@ type System struct {
 	Random  int           // devices that seed the generator
 	Line    string        // the command line as the guest was given it
 
-	balance *reclaim.Balance
-	watch   sync.Once // over the Go heap
-	files   sync.Once // makes pages
-	pages   *cache.Cache
-	net     *sock.Net
-	irqs    *interrupts
-	start   time.Time
+	balance    *reclaim.Balance
+	watch      sync.Once // over the Go heap
+	files      sync.Once // makes pages
+	parts      sync.Once // makes partitions
+	pages      *cache.Cache
+	partitions []Partition
+	net        *sock.Net
+	irqs       *interrupts
+	start      time.Time
 }
 
 // Booted says whether this program runs as the kernel of a guest. Programs that
