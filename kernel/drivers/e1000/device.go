@@ -102,7 +102,7 @@ type Device struct {
 	speed   int // Mbit/s, 0 without a link
 	closing bool
 
-	linkUp atomic.Bool
+	linkUp pkt.Carrier
 	closed atomic.Bool
 	health nic.Health
 	resets atomic.Uint64
@@ -112,7 +112,10 @@ type Device struct {
 	closeErr error // guarded by closeMu
 }
 
-var _ pkt.Link = (*Device)(nil)
+var (
+	_ pkt.Link            = (*Device)(nil)
+	_ pkt.CarrierNotifier = (*Device)(nil)
+)
 
 // ErrClosed is returned where the link was closed.
 var ErrClosed = errors.New("e1000: device closed")
@@ -244,6 +247,9 @@ func (d *Device) stopped() error {
 	}
 	return d.Err()
 }
+
+// OnCarrier makes f be called when the carrier changes; see pkt.CarrierNotifier.
+func (d *Device) OnCarrier(f func(up bool)) { d.linkUp.OnCarrier(f) }
 
 // LinkUp reports the carrier; a failed or closed device has none.
 func (d *Device) LinkUp() bool { return d.stopped() == nil && d.linkUp.Load() }

@@ -79,7 +79,7 @@ type Device struct {
 	wait []nic.Waiter
 	ctrl *ctrlQueue // nil where the device has none
 
-	linkUp   atomic.Bool
+	linkUp   pkt.Carrier
 	closed   atomic.Bool
 	health   nic.Health
 	pumps    sync.WaitGroup
@@ -87,7 +87,10 @@ type Device struct {
 	closeErr error // guarded by closeMu
 }
 
-var _ pkt.Link = (*Device)(nil)
+var (
+	_ pkt.Link            = (*Device)(nil)
+	_ pkt.CarrierNotifier = (*Device)(nil)
+)
 
 // New takes the device behind t and starts it. lines are its interrupts, as the
 // package comment says; they are the Device's from here on, and Close closes
@@ -275,6 +278,9 @@ func (d *Device) stopped() error {
 	}
 	return d.Err()
 }
+
+// OnCarrier makes f be called when the carrier changes; see pkt.CarrierNotifier.
+func (d *Device) OnCarrier(f func(up bool)) { d.linkUp.OnCarrier(f) }
 
 // LinkUp reports the carrier; a failed or closed device has none.
 func (d *Device) LinkUp() bool {

@@ -350,9 +350,14 @@ func TestLinkChange(t *testing.T) {
 	for _, lines := range []int{0, 1, 2} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, rigOpt{features: fakedev.NetAll, lines: lines})
+			told := true
+			r.dev.OnCarrier(func(up bool) { told = up })
 			for _, up := range []bool{true, false, true} {
 				r.nic.SetLink(up)
 				synctest.Wait()
+				if lines != 1 && told != up { // with one for all, who asks is told
+					t.Errorf("%d lines: told that link is %v, want %v", lines, told, up)
+				}
 				if r.dev.LinkUp() != up {
 					t.Errorf("%d lines: link is %v, want %v", lines, !up, up)
 				}

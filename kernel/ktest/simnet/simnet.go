@@ -91,6 +91,7 @@ func New(cfg Config) (*Net, error) {
 			TxCsum: cfg.Caps.TxCsum, RxCsum: cfg.Caps.RxCsum, TSO4: cfg.Caps.TSO4, TSO6: cfg.Caps.TSO6,
 			GSOMax: cfg.Caps.GSOMax, LRO: cfg.Caps.TSO4 || cfg.Caps.TSO6, TxScatter: max(cfg.Caps.TxScatter, 1),
 		}
+		l.carrier.Store(true)
 		for range cfg.Queues {
 			l.rings = append(l.rings, netchan.New(cfg.Ring))
 		}
@@ -130,6 +131,8 @@ type Link struct {
 	caps  pkt.Caps
 	pool  *pkt.Pool
 	rings []*netchan.Chan // received frames, by queue
+
+	carrier pkt.Carrier // up, for those who want to be told
 
 	mu     sync.Mutex // guards all below; not held while a receiver is woken
 	rng    *rand.Rand
@@ -213,7 +216,11 @@ func (l *Link) SetUp(up bool) {
 	l.mu.Lock()
 	l.up = up
 	l.mu.Unlock()
+	l.carrier.Store(up)
 }
+
+// OnCarrier makes f be called by SetUp.
+func (l *Link) OnCarrier(f func(up bool)) { l.carrier.OnCarrier(f) }
 
 // SetTap makes f see each frame that this port sends, before chance does.
 func (l *Link) SetTap(f func(frame []byte)) {

@@ -3,8 +3,8 @@
 //
 // Spec: RFC 2131 §4.4 (client behaviour), RFC 2132 (options), RFC 3396 (long
 // options), RFC 3442 (classless routes), RFC 6842 is not needed, since the
-// server's echo of the client identifier is not looked at. Not covered:
-// INIT-REBOOT, INFORM, authentication.
+// server's echo of the client identifier is not looked at. Not covered: INFORM,
+// authentication.
 //
 // Who may use it: kernel/net/stack, which sends the datagrams and applies the
 // lease. May not: know interfaces; block. Everything happens in calls of Input
@@ -35,10 +35,11 @@ const (
 	Bound
 	Renewing  // asking the server that granted it
 	Rebinding // asking any server
+	Rebooting // asking whether the lease holds on the link that came back
 )
 
 func (s State) String() string {
-	return [...]string{"stopped", "init", "selecting", "requesting", "checking", "bound", "renewing", "rebinding"}[s]
+	return [...]string{"stopped", "init", "selecting", "requesting", "checking", "bound", "renewing", "rebinding", "rebooting"}[s]
 }
 
 // Config is what the client needs of its interface.
@@ -46,7 +47,7 @@ type Config struct {
 	Clock    clock.Clock
 	Random   func() uint64
 	MAC      wire.MAC
-	Hostname string // sent, if not empty
+	Hostname string // sent, if not empty; see Client.SetHostname
 	// Send sends a datagram from port 68 to port 67; src is 0.0.0.0 while there
 	// is no address.
 	Send func(src, dst netip.Addr, payload []byte)
@@ -80,6 +81,8 @@ type Client struct {
 	cfg Config
 
 	mu    sync.Mutex // guards all below
+	name  string     // to send, see again.go
+	told  string     // the name in the last REQUEST
 	state State
 	xid   uint32
 	began int64 // ns; of the first message of this exchange
@@ -99,7 +102,7 @@ func New(cfg Config) *Client {
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}
 	}
-	return &Client{cfg: cfg}
+	return &Client{cfg: cfg, name: cfg.Hostname}
 }
 
 // State, and the lease if one is held.
@@ -208,8 +211,17 @@ func (c *Client) timeout(epoch int) {
 		out = append(out, c.send(msgRequest))
 		c.after(c.backoff())
 		c.tries++
+	case Rebooting:
+		if c.tries >= maxRequests { // RFC 2131 §3.2 4: use what is left of it
+			c.state = Bound
+			c.after(c.untilRenew())
+			break
+		}
+		out = append(out, c.send(msgRequest))
+		c.after(c.backoff())
+		c.tries++
 	case Bound, Renewing, Rebinding:
-		age := time.Duration(now - c.lease.obtained)
+		age := c.age()
 		switch {
 		case age >= c.lease.Time:
 			l := c.lease
@@ -219,6 +231,8 @@ func (c *Client) timeout(epoch int) {
 			c.restart(0)
 		case age >= c.lease.Rebind:
 			out = append(out, c.renew(Rebinding, c.lease.Time-age))
+		case age < c.lease.Renew:
+			out = c.early()
 		default:
 			out = append(out, c.renew(Renewing, c.lease.Rebind-age))
 		}
@@ -258,11 +272,17 @@ func (c *Client) send(kind byte) func() {
 		m.addr(optRequestedIP, c.lease.Addr.Addr())
 		m.addr(optServerID, c.lease.Server)
 	}
+	if c.state == Rebooting { // RFC 2131 §4.3.2: any server may answer
+		m.addr(optRequestedIP, c.lease.Addr.Addr())
+	}
+	if kind == msgRequest {
+		c.told = c.name
+	}
 	if kind != msgDecline {
 		m.option(optParams, optMask, optRouter, optDNS, optHostname, optDomain, optMTU, optLeaseTime, optServerID, optT1, optT2, optRoutes)
 		m.option(optMaxSize, 1500>>8, 1500&0xff)
-		if h := c.cfg.Hostname; h != "" && len(h) < 64 {
-			m.option(optHostname, []byte(h)...)
+		if c.name != "" {
+			m.option(optHostname, []byte(c.name)...)
 		}
 	}
 	p := m.done()
@@ -291,10 +311,10 @@ func (c *Client) Input(payload []byte) {
 		c.tries++
 	case c.state == Requesting && m.kind == msgACK && usable && a == c.lease.Addr.Addr() && m.lease.Time > 0:
 		out = c.granted(m.lease)
-	case (c.state == Renewing || c.state == Rebinding) && m.kind == msgACK && a == c.lease.Addr.Addr() && m.lease.Time > 0:
+	case c.asking() && m.kind == msgACK && a == c.lease.Addr.Addr() && m.lease.Time > 0:
 		c.stats.Renewals++
 		out = c.bind(m.lease)
-	case m.kind == msgNAK && (c.state == Requesting && m.lease.Server == c.lease.Server || c.state == Renewing || c.state == Rebinding):
+	case m.kind == msgNAK && (c.state == Requesting && m.lease.Server == c.lease.Server || c.asking()):
 		c.stats.NAKs++
 		c.cfg.Log("dhcp: server %v refused %v %s", m.lease.Server, c.lease.Addr, m.text)
 		if c.held {
@@ -349,7 +369,9 @@ func (c *Client) bind(l Lease) []func() {
 	l.obtained = c.cfg.Clock.Now()
 	var out []func()
 	c.state, c.tries, c.lease, c.held = Bound, 0, l, true
-	c.after(l.Renew)
+	if c.after(l.Renew); c.told != c.name { // it changed while the server was asked
+		c.after(0)
+	}
 	return append(out, func() { c.cfg.Bound(l) })
 }
 

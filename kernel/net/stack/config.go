@@ -62,9 +62,10 @@ type Stack struct {
 	nextQueue  atomic.Uint32 // of the next Route
 	groups     groups
 
-	mu     sync.Mutex // guards changes of ifaces, and closed
-	closed bool
-	loops  sync.WaitGroup
+	mu       sync.Mutex // guards changes of ifaces, and all below
+	closed   bool
+	hostname *string // what SetHostname was told; nil: not called
+	loops    sync.WaitGroup
 
 	dns atomic.Pointer[[]netip.Addr]
 }

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 
 	"osv/kernel/net/demux"
@@ -71,9 +72,33 @@ func (ifc *Interface) startDHCP(cfg IfConfig) {
 		dc.Check = func(p netip.Prefix, done func(bool)) { ifc.acd.probe(p, done) }
 	}
 	c := dhcp.New(dc)
+	s.mu.Lock() // a name set meanwhile is either seen here, or SetHostname sees c
+	if s.hostname != nil {
+		s.logErr(c.SetHostname(*s.hostname))
+	}
 	ifc.dhcp.Store(c)
+	s.mu.Unlock()
 	ifc.atClose(c.Stop)
 	c.Start()
+}
+
+// SetHostname makes name the one that DHCP sends on every interface from now on;
+// a lease that is held is renewed at once, so that its server learns the name.
+// The empty name is not sent. The error tells what is wrong with name.
+func (s *Stack) SetHostname(name string) error {
+	if err := dhcp.CheckHostname(name); err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	s.mu.Lock()
+	s.hostname = &name
+	ifaces := s.Interfaces()
+	s.mu.Unlock()
+	for _, ifc := range ifaces {
+		if c := ifc.dhcp.Load(); c != nil {
+			s.logErr(c.SetHostname(name))
+		}
+	}
+	return nil
 }
 
 // dhcpBound applies a lease. A renewal changes only what is new in it.

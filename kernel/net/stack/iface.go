@@ -28,7 +28,7 @@ type IfConfig struct {
 	// ProbeAddrs makes IPv4 addresses wait for RFC 5227's probes (about 6 s)
 	// before they are used. Without, they are announced at once and defended.
 	ProbeAddrs bool
-	// Hostname is sent with DHCP.
+	// Hostname is sent with DHCP, if not empty; Stack.SetHostname changes it.
 	Hostname string
 }
 
@@ -59,6 +59,7 @@ type Interface struct {
 	onClose  []func()
 	addrWait chan struct{} // closed when an address comes
 	applying bool          // a lease is being applied
+	carrier  carrier
 }
 
 // addrSet is an interface's addresses; replaced as a whole.
@@ -127,6 +128,9 @@ func (s *Stack) addLink(link pkt.Link, cfg IfConfig, loop bool) (*Interface, err
 		}
 		mtu = cfg.MTU
 	}
+	if err := dhcp.CheckHostname(cfg.Hostname); err != nil {
+		return nil, fmt.Errorf("stack: link %s: %w", ifc.name, err)
+	}
 	for _, p := range cfg.Addrs {
 		if err := checkAddr(ifc.name, p); err != nil {
 			return nil, err
@@ -137,6 +141,7 @@ func (s *Stack) addLink(link pkt.Link, cfg IfConfig, loop bool) (*Interface, err
 	}
 	ifc.mtu.Store(int32(mtu))
 	ifc.addrs.Store(newAddrSet(nil))
+	ifc.carrier.timers.clock = s.clock
 	ifc.acd.ifc, ifc.acd.timers.clock = ifc, s.clock
 	ifc.nd.ifc, ifc.nd.timers.clock = ifc, s.clock
 	ifc.neigh = neigh.New(neigh.Config{Clock: s.clock, Solicit: ifc.solicit, Send: ifc.sendResolved, Fail: ifc.unresolved})
@@ -190,6 +195,9 @@ func (s *Stack) addLink(link pkt.Link, cfg IfConfig, loop bool) (*Interface, err
 	}
 	if cfg.DHCP {
 		ifc.startDHCP(cfg)
+	}
+	if !loop {
+		ifc.watchCarrier()
 	}
 	return ifc, nil
 }
@@ -490,6 +498,7 @@ func (ifc *Interface) close() error {
 	fs := ifc.onClose
 	ifc.onClose = nil
 	ifc.mu.Unlock()
+	ifc.unwatchCarrier()
 	for _, f := range fs {
 		f()
 	}

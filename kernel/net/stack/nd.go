@@ -192,7 +192,7 @@ func (n *ndState) solicitRouters(sent int) {
 	n.mu.Lock()
 	heard := n.heardRA
 	n.mu.Unlock()
-	if heard || sent == maxRouterSols {
+	if heard || sent >= maxRouterSols {
 		return
 	}
 	if src, ok := n.ifc.source(allRouters); ok {
@@ -202,6 +202,14 @@ func (n *ndState) solicitRouters(sent int) {
 		})
 	}
 	n.timers.after(routerSolInterval, func() { n.solicitRouters(sent + 1) })
+}
+
+// again asks for routers on a link that came back.
+func (n *ndState) again() {
+	n.mu.Lock()
+	n.heardRA = false
+	n.mu.Unlock()
+	n.solicitRouters(0)
 }
 
 // sendReport tells multicast routers and switches that we listen to groups
