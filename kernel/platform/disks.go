@@ -144,6 +144,9 @@ func (s *System) addDisks(where string, lines []irq.Line, open func(name func(in
 		}
 		return err
 	}
+	if len(disks) > 0 {
+		s.irqs.nameLines(lines, disks[0].Name())
+	}
 	for _, d := range disks {
 		more := ""
 		if q, ok := d.(interface{ Queues() int }); ok {

@@ -15,6 +15,7 @@ type interrupts struct {
 	ctl     *intc.Controller
 	windows map[*intc.IOAPIC]unsafe.Pointer
 	pins    map[uint32]bool // GSIs that are in use
+	owners  [256]string     // of vectors; see nameLines
 }
 
 // lockedRegisters is an I/O APIC reached through metal, whose interrupt handlers

@@ -46,3 +46,16 @@ func (l *line) Close() error {
 	gate.RaiseVector(l.vector)
 	return nil
 }
+
+// nameLines says whose lines these are. It is called while devices are attached.
+func (x *interrupts) nameLines(lines []irq.Line, owner string) {
+	for _, l := range lines {
+		if l, ok := l.(*line); ok {
+			x.owners[l.vector] = owner
+		}
+	}
+}
+
+// InterruptOwner is the name of the disk or network card that raises a vector, of the
+// first disk where a controller has several; "" where it has no name.
+func (s *System) InterruptOwner(vector uint8) string { return s.irqs.owners[vector] }

@@ -140,6 +140,7 @@ func (s *System) attachLink(f found) error {
 	c := d.Caps()
 	log.Infof("%s: %s, %02x:%02x:%02x:%02x:%02x:%02x, %d queues, mtu %d", name, f.where,
 		c.MAC[0], c.MAC[1], c.MAC[2], c.MAC[3], c.MAC[4], c.MAC[5], c.RxQueues, c.MTU)
+	s.irqs.nameLines(lines, name)
 	s.Links = append(s.Links, d)
 	return nil
 }

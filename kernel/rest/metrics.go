@@ -65,6 +65,7 @@ func serveMetrics(c *call) error {
 	e.one("osv_uptime_seconds", "gauge", "Time since boot.", s.m.System.Uptime().Seconds())
 	e.memory(s.m.System.Memory())
 	e.processors(s.m.Hardware.Processors())
+	e.threads(s.m.System.Threads())
 	if s.m.Network != nil {
 		if l, err := s.m.Network.Interfaces(); err == nil {
 			e.interfaces(l)
@@ -124,6 +125,43 @@ func (e *exposition) processors(l []machine.Processor) {
 			e.sample(f.name, float64(*v), "cpu", itoa(p.ID))
 		}
 	}
+}
+
+func (e *exposition) threads(l []machine.Thread) {
+	for _, f := range []struct {
+		name, help string
+		value      func(machine.Thread) (float64, bool)
+	}{
+		{"osv_thread_cpu_seconds_total", "Processor time of each thread.", func(t machine.Thread) (float64, bool) {
+			if t.CPUns != nil {
+				return float64(*t.CPUns) / 1e9, true
+			}
+			return scaled(t.CPUms, 1e-3)
+		}},
+		{"osv_thread_switches_total", "Times that a thread was given a processor.", func(t machine.Thread) (float64, bool) { return scaled(t.Switches, 1) }},
+		{"osv_thread_preemptions_total", "Times that a thread had to give up a processor.", func(t machine.Thread) (float64, bool) { return scaled(t.Preemptions, 1) }},
+		{"osv_thread_migrations_total", "Times that a thread changed the processor.", func(t machine.Thread) (float64, bool) { return scaled(t.Migrations, 1) }},
+	} {
+		first := true
+		for _, t := range l {
+			v, ok := f.value(t)
+			if !ok {
+				continue
+			}
+			if first {
+				e.family(f.name, "counter", f.help)
+				first = false
+			}
+			e.sample(f.name, v, "thread", itoa(t.ID), "name", t.Name)
+		}
+	}
+}
+
+func scaled[T int64 | uint64](p *T, by float64) (float64, bool) {
+	if p == nil {
+		return 0, false
+	}
+	return float64(*p) * by, true
 }
 
 func (e *exposition) interfaces(l []machine.Interface) {

@@ -34,7 +34,7 @@ func TestBootGuestCommands(t *testing.T) {
 			t.Fatal(errs)
 		}
 	}
-	if out := w.ok("ps", "base"); !strings.Contains(out, `"cpu0"`) {
+	if out := w.ok("ps", "base"); !strings.Contains(out, `"idle0"`) {
 		t.Errorf("ps: %q", out)
 	}
 	if out := w.ok("top", "-n", "1", "-d", "200ms", "base"); !strings.Contains(out, "eth0 channels: fast") {

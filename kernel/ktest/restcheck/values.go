@@ -3,6 +3,7 @@ package restcheck
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -339,9 +340,13 @@ func checkThreads(c *call) {
 	var v struct {
 		TimeMS int64 `json:"time_ms"`
 		List   []struct {
-			Name     string
-			CPUms    *int64 `json:"cpu_ms"`
-			Switches *uint64
+			ID                                int64
+			Name, Status                      string
+			CPU                               *int64
+			CPUms                             *int64 `json:"cpu_ms"`
+			CPUns                             *int64 `json:"cpu_ns"`
+			Switches, Preemptions, Migrations *uint64
+			WaitsFor                          string `json:"waits_for"`
 		}
 		Goroutines []struct{ Function, State string }
 		Count      int `json:"goroutine_count"`
@@ -358,6 +363,36 @@ func checkThreads(c *call) {
 	}
 	if len(v.List) == 0 || switches == 0 || v.Count < 2 || v.TimeMS == 0 {
 		c.errorf("%d threads, %d switches, %d goroutines, time %d", len(v.List), switches, v.Count, v.TimeMS)
+	}
+	if c.k.Guest {
+		var cpus []struct {
+			Busy int64 `json:"busy_ms"`
+			Idle int64 `json:"idle_ms"`
+		}
+		c.get("/hardware/processors", &cpus)
+		all := int64(0)
+		for _, p := range cpus {
+			all += p.Busy + p.Idle
+		}
+		idle, running, sum := 0, 0, int64(0)
+		for _, t := range v.List {
+			if t.CPU == nil || t.CPUns == nil || *t.CPUns/1e6 != *t.CPUms || t.Switches == nil || t.Preemptions == nil || t.Migrations == nil || (t.Status == "waiting") == (t.WaitsFor == "") && !strings.HasPrefix(t.Name, "idle") {
+				c.errorf("%+v", t)
+				continue
+			}
+			if t.Name == fmt.Sprintf("idle%d", *t.CPU) {
+				idle++
+			}
+			if t.Status == "running" {
+				running++
+			}
+			sum += *t.CPUms
+		}
+		// All time of all processors since they began is some thread's; between the two
+		// questions the machine may have stood still for a while.
+		if idle != len(cpus) || running < 1 || v.List[0].Name != "main" || sum > all || sum < all*3/4-2000 {
+			c.errorf("%d idle and %d running threads on %d processors, %d ms of %d, first %+v", idle, running, len(cpus), sum, all, v.List[0])
+		}
 	}
 	for _, g := range v.Goroutines {
 		if g.Function == "net/http.(*conn).serve" {

@@ -52,7 +52,6 @@ type CPU struct {
 // Stats counts events of one CPU. Written by that CPU only.
 type Stats struct {
 	Syscalls, Interrupts, Timer, IPIs, PageFaults, Switches, Signals, Idles, Shootdowns uint64
-	IdleTSC                                                                             uint64 // TSC ticks spent idle, up to the last wake-up
 }
 
 var (

@@ -58,6 +58,7 @@ func fresh(t testing.TB) *machine {
 	buckets, tails = [futexHash]uint32{}, [futexHash]uint32{}
 	queues, idle = [cpu.Max]runq{}, [cpu.Max]Thread{}
 	armed, slice, calm = [cpu.Max]int64{}, [cpu.Max]int64{}, [cpu.Max]int64{}
+	left = [cpu.Max]uint64{}
 	lines, actions = [256]line{}, [numSignals + 1]Action{}
 	poller, eventSet, eventData = none, false, 0
 	base, apic := hostcpu.Arena(t, 4096)

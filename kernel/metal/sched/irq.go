@@ -124,7 +124,7 @@ func IRQWait(c *cpu.CPU, v uint32) {
 		t.RAX = ^uintptr(16 - 1) // EBUSY: a line has one waiter
 	default:
 		l.waiter, t.vector = t.id, v
-		block(c, t, waitIRQ, 0, 0)
+		block(c, t, WaitIRQ, 0, 0)
 	}
 	sleep.Unlock()
 }

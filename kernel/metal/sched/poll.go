@@ -48,7 +48,7 @@ func PollWait(c *cpu.CPU, events uintptr, ms int32) {
 			deadline = clock.Now() + int64(ms)*1000000
 		}
 		t.pollEvents, poller = events, t.id
-		block(c, t, waitPoll, deadline, 0)
+		block(c, t, WaitPoll, deadline, 0)
 	}
 	sleep.Unlock()
 }

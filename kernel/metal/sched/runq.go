@@ -69,8 +69,6 @@ var (
 	slice  [cpu.Max]int64  // end of the running thread's slice, 0 = none
 	calm   [cpu.Max]int64  // atomic; until when ring 3 there gives way to nothing
 	idlePC uintptr
-
-	idleSince [cpu.Max]uint64 // TSC
 )
 
 // InitCPU readies this processor to schedule: its idle thread becomes current.
@@ -82,29 +80,21 @@ func InitCPU(c *cpu.CPU, pc uintptr) {
 	resetIdle(c, t)
 	initFX(t)
 	c.Cur = uintptr(unsafe.Pointer(t))
-	idleSince[c.ID] = arch.ReadTSC()
+	t.clock -= int64(arch.ReadTSC())
 }
 
 // BusyNS is the time that all processors together have not been idle since boot.
 func BusyNS() int64 {
 	n, idle := cpu.Count(), uint64(0)
 	for i := 0; i < n; i++ {
-		idle += cpu.All(i).Stats.IdleTSC
+		idle += IdleTSC(i)
 	}
 	return max(0, int64(n)*clock.Now()-int64(clock.ToNS(idle)))
 }
 
 // IdleTSC is how many TSC ticks processor i was idle since boot, the time that it is
 // idle now included.
-func IdleTSC(i int) uint64 {
-	c := cpu.All(i)
-	since := atomic.LoadUint64(&idleSince[i])
-	n := atomic.LoadUint64(&c.Stats.IdleTSC)
-	if now := arch.ReadTSC(); atomic.LoadUint32(&c.Idle) != 0 && now > since {
-		n += now - since
-	}
-	return n
-}
+func IdleTSC(i int) uint64 { return idle[i].ticks() }
 
 func resetIdle(c *cpu.CPU, t *Thread) {
 	t.RIP, t.RFlags, t.RSP, t.Full = idlePC, 2, c.SysStack, 1
@@ -212,6 +202,7 @@ func Schedule(c *cpu.CPU) {
 	old := Current(c)
 	stays := c.Gone == 0 && !old.idle
 	urgent := atomic.SwapUint32(&c.Urgent, 0) != 0
+	gone := c.Gone != 0
 	c.Gone = 0
 	if old.idle {
 		resetIdle(c, old)
@@ -231,7 +222,8 @@ func Schedule(c *cpu.CPU) {
 			if t != old {
 				c.Stats.Idles++
 				cpu.Rest(c)
-				idleSince[c.ID] = arch.ReadTSC()
+				t.switches++
+				t.clock -= int64(left[c.ID])
 			}
 			c.Cur = uintptr(unsafe.Pointer(t))
 			rearm(c)
@@ -239,18 +231,26 @@ func Schedule(c *cpu.CPU) {
 		}
 	}
 	atomic.StoreUint32(&c.Idle, 0)
+	now := left[c.ID]
+	if !gone {
+		now = arch.ReadTSC()
+		old.clock += int64(now)
+	}
 	if stays {
+		old.preemptions++
 		atomic.StoreUint32(&old.state, uint32(Ready))
 		queues[c.ID].putBack(old, urgent && old.Full == FrameUser)
 	}
 	if t != old {
 		c.Stats.Switches++
 	}
-	if old.idle {
-		c.Stats.IdleTSC += arch.ReadTSC() - idleSince[c.ID]
+	t.clock -= int64(now)
+	t.switches++
+	if t.cpu != c.ID {
+		t.migrations++
+		atomic.StoreInt32(&t.cpu, c.ID)
 	}
 	atomic.StoreUint32(&t.state, uint32(Running))
-	atomic.StoreInt32(&t.cpu, c.ID)
 	c.Cur = uintptr(unsafe.Pointer(t))
 	end := int64(0)
 	if aged {

@@ -82,7 +82,7 @@ func TestMakeReadyChoosesTheProcessor(t *testing.T) {
 	block1 := func(i int) *Thread {
 		th := m.spawn(i)
 		sleep.Lock()
-		block(m.c[i], th, waitSleep, 0, 0)
+		block(m.c[i], th, WaitSleep, 0, 0)
 		sleep.Unlock()
 		Schedule(m.c[i])
 		m.wantRunning(i, nil)

@@ -62,7 +62,7 @@ func TestKillInterruptsWaiting(t *testing.T) {
 			t.Fatalf("%s: no such thread", name)
 		}
 		m.wantState(th, Ready)
-		if th.RAX != eINTR || th.wait != waitNone || firstWake[0] != 0 || th.timerCPU != -1 {
+		if th.RAX != eINTR || th.wait != WaitNone || firstWake[0] != 0 || th.timerCPU != -1 {
 			t.Errorf("%s: result %d, waits for %d, deadline %d", name, int(th.RAX), th.wait, firstWake[0])
 		}
 		if buckets[bucket(uintptr(unsafe.Pointer(&word)))] != none || poller != none || lines[0x40].waiter != none {

@@ -31,6 +31,7 @@ var (
 func block(c *cpu.CPU, t *Thread, kind uint32, deadline int64, result uintptr) {
 	t.wait, t.RAX = kind, result
 	atomic.StoreUint32(&t.state, uint32(Blocked))
+	t.leave(c)
 	c.Gone = 1
 	if deadline != 0 {
 		addTimer(c, t, deadline)
@@ -43,18 +44,18 @@ func wakeUp(t *Thread, result uintptr) {
 		removeTimer(t)
 	}
 	switch t.wait {
-	case waitFutex:
+	case WaitFutex:
 		unlinkFutex(t)
-	case waitPoll:
+	case WaitPoll:
 		if poller == t.id {
 			poller = none
 		}
-	case waitIRQ:
+	case WaitIRQ:
 		if lines[t.vector].waiter == t.id {
 			lines[t.vector].waiter = none
 		}
 	}
-	t.wait, t.RAX = waitNone, result
+	t.wait, t.RAX = WaitNone, result
 	makeReady(t)
 }
 
@@ -108,7 +109,7 @@ func expire(c *cpu.CPU, now int64) {
 			break
 		}
 		r := uintptr(0)
-		if t.wait == waitFutex || t.wait == waitIRQ {
+		if t.wait == WaitFutex || t.wait == WaitIRQ {
 			r = eTIMEDOUT
 		}
 		wakeUp(t, r)
@@ -121,7 +122,7 @@ func Sleep(c *cpu.CPU, ns int64) {
 	t := Current(c)
 	sleep.Lock()
 	if !interrupted(t) {
-		block(c, t, waitSleep, max(1, clock.Now()+ns), 0)
+		block(c, t, WaitSleep, max(1, clock.Now()+ns), 0)
 	} else {
 		t.RAX = eINTR
 	}
@@ -170,7 +171,7 @@ func FutexWait(c *cpu.CPU, addr uintptr, word *uint32, val uint32, ns int64) {
 			byID(tails[b]).waitNext = t.id
 		}
 		tails[b] = t.id
-		block(c, t, waitFutex, deadline, 0)
+		block(c, t, WaitFutex, deadline, 0)
 	}
 	sleep.Unlock()
 }

@@ -52,11 +52,11 @@ const (
 
 // What a blocked thread waits for.
 const (
-	waitNone = iota
-	waitFutex
-	waitSleep
-	waitPoll // epoll: the runtime's network poller
-	waitIRQ
+	WaitNone = iota
+	WaitFutex
+	WaitSleep
+	WaitPoll // epoll: the runtime's network poller
+	WaitIRQ
 )
 
 const (
@@ -92,6 +92,8 @@ type Thread struct {
 	pending        uint64
 	mask           uint64
 	altSP, altSize uintptr
+
+	account
 }
 
 var (
@@ -192,6 +194,7 @@ func Clone(parent *Thread, sp, tls uintptr, setTLS bool) (id uint32, ok bool) {
 func Exit(c *cpu.CPU) {
 	t := Current(c)
 	sleep.Lock()
+	t.leave(c)
 	c.Gone = 1
 	t.state = uint32(Dead)
 	t.next = freeIDs

@@ -76,7 +76,7 @@ func TestFutexWakeOrder(t *testing.T) {
 		t.Errorf("woke %d, want none", n)
 	}
 	for _, th := range waiters {
-		if th.RAX != 0 || th.wait != waitNone || th.futex != 0 || th.state != uint32(Ready) {
+		if th.RAX != 0 || th.wait != WaitNone || th.futex != 0 || th.state != uint32(Ready) {
 			t.Errorf("thread %d: result %d, waits for %d", th.id, int(th.RAX), th.wait)
 		}
 	}
@@ -166,7 +166,7 @@ func TestTimersAgainstModel(t *testing.T) {
 				i := rng.IntN(2)
 				th.cpu = int32(i)
 				at := now + 1 + rng.Int64N(50)
-				block(m.c[i], th, waitSleep, at, 0)
+				block(m.c[i], th, WaitSleep, at, 0)
 				sleep.Unlock()
 				waiting = append(waiting, entry{th, i, at})
 			case k < 7 && len(waiting) > 0: // one wakes early

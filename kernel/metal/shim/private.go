@@ -1,6 +1,8 @@
 package shim
 
 import (
+	"unsafe"
+
 	"osv/kernel/metal/arch"
 	"osv/kernel/metal/cpu"
 	"osv/kernel/metal/klog"
@@ -43,6 +45,7 @@ const (
 	CallFlush      // (root, addresses, count): the processors' translations
 	CallFrameList  // (words, count, order): fills in frames
 	CallFreeList   // (words, count, order)
+	CallThreads    // (number, address of sched.InfoBatch Infos): fills them → number to go on with << 8 | how many
 )
 
 func private(c *cpu.CPU, t *sched.Thread, nr uintptr) {
@@ -118,6 +121,9 @@ func private(c *cpu.CPU, t *sched.Thread, nr uintptr) {
 		klog.SetTarget(klog.Console(a))
 	case CallCounts:
 		counts(a)
+	case CallThreads:
+		n, next := sched.Infos(uint32(a), (*[sched.InfoBatch]sched.Info)(unsafe.Pointer(b)))
+		r = uintptr(next)<<8 | uintptr(n)
 	default:
 		if nr >= CallUserNew && nr <= CallFreeList {
 			r = userCall(c, nr, a, b, d)

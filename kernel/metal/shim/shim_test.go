@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"osv/kernel/metal/sched"
 	"osv/kernel/metal/vm"
@@ -329,6 +330,11 @@ func TestPrivateCalls(t *testing.T) {
 	copy(g.b, "0123456789abcdef")
 	g.want(0, CallMix, g.at, 16)
 	g.want(0, CallConsole, 1)
+
+	// The caller's thread, then the only processor's idle one.
+	if r := g.call(CallThreads, 0, g.at); r != (sched.IdleID+1)<<8|2 || le64(g.b)&0xffffffff != 1 || le64(g.b[unsafe.Sizeof(sched.Info{}):])&0xffffffff != sched.IdleID {
+		t.Errorf("threads: %#x, %x", r, g.b[:2*unsafe.Sizeof(sched.Info{})])
+	}
 }
 
 func TestLogRead(t *testing.T) {

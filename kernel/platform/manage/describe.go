@@ -67,18 +67,56 @@ func (s *system) SetHostname(name string) error {
 	return nil
 }
 
-// Threads are, for each processor, what it runs and its idle thread: what switches
-// between the runtime's threads keeps no account of each.
+// Threads are those of the Go runtime, among which goroutines wander, and the idle
+// thread of each processor.
 func (s *system) Threads() []machine.Thread {
 	var out []machine.Thread
-	for i, p := range (&hardware{sys: s.sys}).Processors() {
-		cpu := p.ID
-		st := gate.CPUStats(i)
-		out = append(out,
-			machine.Thread{ID: int64(2*i + 1), Name: fmt.Sprintf("cpu%d", i), Status: "running", CPU: &cpu, CPUms: &p.BusyMS, Switches: p.Switches, Preemptions: &st.Timer},
-			machine.Thread{ID: int64(2*i + 2), Name: fmt.Sprintf("idle%d", i), Status: "running", CPU: &cpu, CPUms: &p.IdleMS, Switches: &st.Idles})
+	for _, t := range gate.Threads() {
+		out = append(out, thread(t, s.sys.InterruptOwner(t.Vector)))
 	}
 	return out
+}
+
+// thread makes a model of a thread; owner is the device whose interrupt it may wait for.
+func thread(t gate.Thread, owner string) machine.Thread {
+	cpu, ns := int64(t.CPU), t.Time.Nanoseconds()
+	ms := ns / 1e6
+	m := machine.Thread{
+		ID: int64(t.ID), Name: fmt.Sprintf("go%d", t.ID), Status: "waiting", CPU: &cpu, CPUms: &ms, CPUns: &ns,
+		Switches: &t.Switches, Preemptions: &t.Preemptions, Migrations: &t.Migrations,
+	}
+	switch {
+	case t.Idle:
+		m.Name = fmt.Sprintf("idle%d", t.CPU)
+	case t.ID == 1:
+		m.Name = "main" // the runtime's first, not more
+	}
+	switch t.State {
+	case gate.ThreadRunning:
+		m.Status = "running"
+	case gate.ThreadReady:
+		m.Status = "queued"
+	default:
+		m.WaitsFor = waits(t, owner)
+	}
+	return m
+}
+
+func waits(t gate.Thread, owner string) string {
+	switch t.Wait {
+	case gate.WaitsForFutex:
+		return "futex"
+	case gate.WaitsForTime:
+		return "time"
+	case gate.WaitsForPoller:
+		return "timers"
+	case gate.WaitsForInterrupt:
+		if owner != "" {
+			return "interrupt of " + owner
+		}
+		return fmt.Sprintf("interrupt %d", t.Vector)
+	}
+	return ""
 }
 
 // Log writes the ring of the console, which the kernel below the runtime writes to as

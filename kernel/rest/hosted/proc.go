@@ -63,6 +63,12 @@ func thread(dir string) (machine.Thread, bool) {
 	if t.Status == "" {
 		t.Status = f[0]
 	}
+	if b, err := os.ReadFile(filepath.Join(dir, "schedstat")); err == nil { // where the kernel has it
+		first, _, _ := strings.Cut(string(b), " ")
+		ns := int64(number(first))
+		ms = ns / 1e6
+		t.CPUns = &ns
+	}
 	for line := range lines(filepath.Join(dir, "status")) {
 		k, v, _ := strings.Cut(line, ":")
 		n := number(v)

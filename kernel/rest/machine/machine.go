@@ -93,11 +93,13 @@ type Thread struct {
 	Status      string   `json:"status"`
 	CPU         *int64   `json:"cpu,omitempty"`
 	CPUms       *int64   `json:"cpu_ms,omitempty"`
+	CPUns       *int64   `json:"cpu_ns,omitempty"`
 	Switches    *uint64  `json:"switches,omitempty"`
 	Migrations  *uint64  `json:"migrations,omitempty"`
 	Preemptions *uint64  `json:"preemptions,omitempty"`
 	Priority    *float64 `json:"priority,omitempty"`
 	StackSize   *int64   `json:"stack_size,omitempty"`
+	WaitsFor    string   `json:"waits_for,omitempty"` // while it is waiting
 }
 
 // Hardware is processors, firmware and disks.

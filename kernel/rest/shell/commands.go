@@ -243,13 +243,13 @@ func threads(out io.Writer, list []machine.Thread, n int) error {
 		list = list[:min(n, len(list))]
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tSTATE\tCPU\tTIME\tSWITCHES\tNAME")
+	fmt.Fprintln(w, "ID\tSTATE\tCPU\tTIME\tSWITCHES\tPREEMPTED\tNAME\tWAITS FOR")
 	for _, t := range list {
 		ms := "-"
 		if t.CPUms != nil {
 			ms = (time.Duration(*t.CPUms) * time.Millisecond).String()
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.Status, known(t.CPU), ms, known(t.Switches), printable(t.Name))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.Status, known(t.CPU), ms, known(t.Switches), known(t.Preemptions), printable(t.Name), printable(t.WaitsFor))
 	}
 	return w.Flush()
 }

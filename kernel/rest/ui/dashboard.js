@@ -143,7 +143,7 @@ function drawThreads(t) {
   rows($("threads"), t.list.map((x) => {
     const y = before && before.list.find((z) => z.id === x.id);
     const share = y && ms > 0 && x.cpu_ms !== undefined ? percent(Math.max(0, (x.cpu_ms - y.cpu_ms) / ms)) : "";
-    return [[x.id, "n"], x.name, x.status, [count(x.cpu), "n"], [share, "n"], [x.cpu_ms === undefined ? "" : (x.cpu_ms / 1000).toFixed(2) + " s", "n"], [count(x.switches), "n"]];
+    return [[x.id, "n"], x.name, x.waits_for ? `${x.status}: ${x.waits_for}` : x.status, [count(x.cpu), "n"], [share, "n"], [x.cpu_ms === undefined ? "" : (x.cpu_ms / 1000).toFixed(2) + " s", "n"], [count(x.switches), "n"]];
   }));
   $("gor-now").textContent = count(t.goroutine_count);
   rows($("goroutines"), t.goroutines.map((g) => [[count(g.count), "n"], g.state, [g.function, "long"], [g.at, "long"]]));
