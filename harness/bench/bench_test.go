@@ -477,13 +477,15 @@ func TestOneGuestOfAGroupDies(t *testing.T) {
 }
 
 func TestBusyHost(t *testing.T) {
-	r := &Runner{speed: map[design.Cell]float64{}}
+	r := &Runner{speeds: map[design.Cell][]float64{}}
 	c := design.Cell{System: "a"}
 	at := func(insn float64) load.Result {
-		return load.Result{Seconds: 1, Probes: map[string]float64{"insn": insn, "vcpu": 1e9}}
+		return load.Result{Seconds: 1, Completed: 1, Probes: map[string]float64{"insn": insn, "vcpu": 1e9}}
 	}
-	if s := r.hostSpeed(c, at(2e8)); s != 1 {
-		t.Errorf("the first window has speed %v", s)
+	for i := range usualFrom { // one that is far faster is not what is usual
+		if s := r.hostSpeed(c, at([]float64{2e8, 9e8}[i&1&(i>>1)])); s != 1 {
+			t.Errorf("window %d has speed %v", i, s)
+		}
 	}
 	slow := at(1e8)
 	if s := r.hostSpeed(c, slow); s != 0.5 || !strings.Contains(busyHost(slow, design.Split, s), "50 %") {
@@ -491,6 +493,20 @@ func TestBusyHost(t *testing.T) {
 	}
 	if s := r.hostSpeed(c, load.Result{}); s != 1 {
 		t.Errorf("speed %v where nothing is counted", s)
+	}
+	// A slow window is measured again twice, in all a fifth of the run's windows.
+	r.total, r.speeds[c] = 20, slices.Repeat([]float64{0.2}, 40)
+	for i, want := range []bool{true, true, false, true, true} {
+		try := i%3 + 1
+		if why := r.onceMore(c, slow, try); (why != "") != want {
+			t.Errorf("window %d, try %d: %q", i/3, try, why)
+		}
+	}
+	if why := r.onceMore(c, slow, 1); why != "" || r.again != 4 {
+		t.Errorf("after %d repeats of 20 windows: %q", r.again, why)
+	}
+	if why := r.onceMore(c, load.Result{Lost: 1}, 1); why == "" || r.again != 4 {
+		t.Errorf("a lost request: %q, %d repeats for a busy host", why, r.again)
 	}
 	waits := load.Result{Seconds: 1, Probes: map[string]float64{"vcpu_wait": 0.3e9, "main": 0.1e9}}
 	if s := busyHost(waits, design.OneCore, 1); !strings.Contains(s, "20 %") {

@@ -277,6 +277,7 @@ func (r *Runner) window(ctx context.Context, m *member, win design.Window) (err 
 		name += fmt.Sprintf("-%d", win.N)
 	}
 	hdr := HDRDir + "/" + name + ".hlog"
+	var again []string
 	for try := 1; ; try++ {
 		r.event(fmt.Sprintf("boot %d: %s, %s, %s", b.Index+1, c.System, c.Workload, c.Placement), false)
 		res, err := r.measure(ctx, g, w, m.client, filepath.Join(r.Dir, hdr), fmt.Sprintf("boot %d %s %s %s", b.Index, c.System, c.Placement, c.Workload))
@@ -298,18 +299,13 @@ func (r *Runner) window(ctx context.Context, m *member, win design.Window) (err 
 			}
 			continue
 		}
-		speed := r.hostSpeed(c, res)
-		clean, why := verdict(res, c.Placement)
-		if !clean && try < maxTries {
+		if why := r.onceMore(c, res, try); why != "" {
+			again = append(again, why)
 			r.event(fmt.Sprintf("%s on %s: %s; again", c.Workload, c.System, why), true)
 			continue
 		}
-		if busy := busyHost(res, c.Placement, speed); busy != "" && try == 1 && float64(r.again) < max(3, maxAgain*float64(r.total)) {
-			r.again++
-			r.event(fmt.Sprintf("%s on %s: %s; again", c.Workload, c.System, busy), true)
-			continue
-		}
-		s := &journal.Sample{Cell: c, Boot: b.Index, Pair: b.Pair, Window: win.N, Metrics: Metrics(res, c.Placement), Result: res, Clean: clean, Why: why}
+		clean, why := verdict(res, c.Placement)
+		s := &journal.Sample{Cell: c, Boot: b.Index, Pair: b.Pair, Window: win.N, Metrics: Metrics(res, c.Placement), Result: res, Clean: clean, Why: why, Again: again}
 		if _, err := os.Stat(filepath.Join(r.Dir, hdr)); err == nil {
 			s.HDR = hdr
 		}
@@ -322,15 +318,44 @@ func (r *Runner) window(ctx context.Context, m *member, win design.Window) (err 
 	}
 }
 
+// onceMore says why a window is to be measured again after so many tries, "" where
+// it counts as it is: requests were lost, or the host was busy, which is repeated
+// within repeat.Share only.
+func (r *Runner) onceMore(c design.Cell, res load.Result, try int) string {
+	speed := r.hostSpeed(c, res)
+	if try >= repeat.Tries {
+		return ""
+	}
+	if clean, why := verdict(res, c.Placement); !clean {
+		return why
+	}
+	if float64(r.again) >= max(3, repeat.Share*float64(r.total)) {
+		return ""
+	}
+	why := busyHost(res, c.Placement, speed)
+	if why != "" {
+		r.again++
+	}
+	return why
+}
+
 // hostSpeed is the guest instructions that a nanosecond of vCPU time executed, as a
-// share of the most that was seen of the cell; 1 where they are not counted. A
-// host core that is slow, because its sibling thread, clock or caches are somebody
-// else's for a while, shows in neither run-queue wait nor steal, but here.
+// share of what is usual for the cell: the median of its windows so far, those that
+// were measured again included. It is 1 where that is not known yet, and where
+// instructions are not counted. A host core that is slow, because its sibling
+// thread, clock or caches are somebody else's for a while, shows in neither
+// run-queue wait nor steal, but here.
 func (r *Runner) hostSpeed(c design.Cell, res load.Result) float64 {
 	insn, ns := res.Probes["insn"], res.Probes["vcpu"]
 	if insn <= 0 || ns <= 0 {
 		return 1
 	}
-	r.speed[c] = max(r.speed[c], insn/ns)
-	return insn / ns / r.speed[c]
+	seen := r.speeds[c]
+	at, _ := slices.BinarySearch(seen, insn/ns)
+	seen = slices.Insert(seen, at, insn/ns)
+	r.speeds[c] = seen
+	if len(seen) <= usualFrom {
+		return 1
+	}
+	return insn / ns / seen[len(seen)/2]
 }

@@ -89,24 +89,16 @@ func hostWait(r load.Result, p design.Placement) float64 {
 	return max(0, wait/1e9/seconds)
 }
 
-// maxSteal is the share of a window that the hypervisor under this host may take
-// from its cores before the window is measured once more.
-const maxSteal = 0.05
-
-// minSpeed is the speed of the vCPU's core (hostSpeed) under which a window is
-// measured once more.
-const minSpeed = 0.80
-
 // busyHost says what other work on the host took from a window, "" when that was
 // little.
 func busyHost(r load.Result, p design.Placement, speed float64) string {
-	if speed < minSpeed {
-		return fmt.Sprintf("the host's core ran at %.0f %% of the speed that this load has seen", speed*100)
+	if speed < repeat.Speed {
+		return fmt.Sprintf("the host's core ran at %.0f %% of its usual speed", speed*100)
 	}
-	if w := hostWait(r, p); w > maxHostWait {
+	if w := hostWait(r, p); w > repeat.Wait {
 		return fmt.Sprintf("the host kept the vCPU waiting %.0f %% of the time", w*100)
 	}
-	if s := steal(r); s > maxSteal {
+	if s := steal(r); s > repeat.Steal {
 		return fmt.Sprintf("the host's own hypervisor took %.0f %% of its cores' time", s*100)
 	}
 	return ""
@@ -159,7 +151,7 @@ func verdict(r load.Result, p design.Placement) (bool, string) {
 		return true, ""
 	}
 	overload := r.Spec.Mode == load.Open && r.Rate < keptRate*r.Offered
-	if overload && hostWait(r, p) <= maxHostWait {
+	if overload && hostWait(r, p) <= repeat.Wait {
 		return true, ""
 	}
 	return false, why

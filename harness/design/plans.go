@@ -40,9 +40,10 @@ func curve(measure float64, rates ...float64) Workload {
 			Warmup: seconds(measure / 4), Duration: seconds(measure)}}
 }
 
-func iperfBoth(measure float64) []Workload {
-	in := Workload{Name: "iperf-in", Title: "iperf3 TCP, into the guest", Port: IperfPort,
-		Spec: load.Spec{Kind: load.Iperf, Mode: load.Closed, Conns: 1, Duration: seconds(measure)}}
+// iperfBoth is bulk TCP in both directions; iperf3 takes whole seconds.
+func iperfBoth(measure float64, windows int) []Workload {
+	in := Workload{Name: "iperf-in", Title: "iperf3 TCP, into the guest", Port: IperfPort, Windows: windows,
+		Spec: load.Spec{Kind: load.Iperf, Mode: load.Closed, Conns: 1, Duration: seconds(measure / float64(windows))}}
 	out := in
 	out.Name, out.Title = "iperf-out", "iperf3 TCP, out of the guest"
 	out.Spec.IperfReverse = true
@@ -69,7 +70,7 @@ func Default() Plan {
 	open := curve(0.8, 1000, 4000, 16000)
 	open.Placements = []Placement{OneCore}
 	return Plan{Name: "default", Systems: []System{linuxStock(), linuxTuned(), osv()},
-		Workloads:  append(append(workloads(1.5, 3), open), iperfBoth(1)...),
+		Workloads:  append(append(workloads(1.5, 6), open), iperfBoth(1, 1)...),
 		Placements: []Placement{OneCore, Split}, Boots: 6, Starts: 6, Together: true, CPUs: 1, MemMiB: 256, Seed: 1, Idle: seconds(1), RAMFloor: true,
 		Instructions: true, Profiles: []string{"udp-get"}, SLO: seconds(0.010), Allow: allowed()}
 }
@@ -92,8 +93,8 @@ func Full() Plan {
 	p := Default()
 	p.Name, p.Boots = "full", 10
 	p.Profiles = []string{"udp-get", "udp-set", "tcp-get"}
-	p.Workloads = append(append(workloads(5, 4), shapes(5)...), curve(5, 1000, 2000, 4000, 6000, 8000, 16000, 32000))
-	p.Workloads = append(p.Workloads, iperfBoth(5)...)
+	p.Workloads = append(append(workloads(5, 10), shapes(5)...), curve(5, 1000, 2000, 4000, 6000, 8000, 16000, 32000))
+	p.Workloads = append(p.Workloads, iperfBoth(5, 5)...)
 	return p
 }
 
@@ -125,14 +126,14 @@ func shapes(measure float64) []Workload {
 // Quick is a look, not a claim: two boots a side, one placement, UDP only, no
 // intervals.
 func Quick() Plan {
-	return Plan{Name: "quick", Systems: []System{linuxStock(), osv()}, Workloads: workloads(1, 2)[:2],
+	return Plan{Name: "quick", Systems: []System{linuxStock(), osv()}, Workloads: workloads(1.2, 4)[:2],
 		Placements: []Placement{OneCore}, Boots: 2, Together: true, CPUs: 1, MemMiB: 256, Seed: 1, Instructions: true, Allow: allowed()}
 }
 
 // Iperf is bulk TCP alone, into the guest and out of it.
 func Iperf() Plan {
 	p := Default()
-	p.Name, p.Workloads, p.Placements, p.RAMFloor = "iperf", iperfBoth(3), []Placement{Split}, false
+	p.Name, p.Workloads, p.Placements, p.RAMFloor = "iperf", iperfBoth(3, 3), []Placement{Split}, false
 	p.Idle, p.Starts, p.Profiles = 0, 0, nil
 	return p
 }

@@ -193,7 +193,7 @@ type Costs struct {
 var SeenCosts = Costs{
 	Boot:  map[string]time.Duration{"linux": 4 * time.Second, "osv": 1700 * time.Millisecond, "": 200 * time.Millisecond},
 	Alone: map[string]time.Duration{"linux": 3200 * time.Millisecond, "osv": 500 * time.Millisecond, "": 200 * time.Millisecond},
-	Start: 300 * time.Millisecond, Floor: 22 * time.Second, Null: 1300 * time.Millisecond,
+	Start: 230 * time.Millisecond, Floor: 22 * time.Second, Null: 1300 * time.Millisecond,
 }
 
 func of(costs map[string]time.Duration, guest string) time.Duration {

@@ -19,15 +19,15 @@ func OSvUnmodified(role Role) System {
 // and iperf3 in a Linux guest and in an OSv guest.
 func Unmodified() Plan {
 	mem := func(name, title, port string, s load.Spec) Workload {
-		s.Mode, s.Warmup, s.Duration = load.Closed, seconds(0.5), seconds(2)
+		s.Mode, s.Warmup, s.Duration = load.Closed, seconds(0.1), seconds(0.35)
 		s.Keys, s.KeySize, s.ValueSize = 1000, "32", "32"
-		return Workload{Name: name, Title: title, Port: port, Spec: s}
+		return Workload{Name: name, Title: title, Port: port, Spec: s, Windows: 6}
 	}
 	udp := load.Spec{Kind: load.MemcachedUDP, Outstanding: 32, Conns: 1}
 	set := udp
 	set.SetRatio = 1
 	tcp := load.Spec{Kind: load.MemcachedTCP, Conns: 16, Outstanding: 1}
-	bulk := iperfBoth(2)
+	bulk := iperfBoth(2, 2)
 	for i := range bulk {
 		bulk[i].Name = strings.Replace(bulk[i].Name, "iperf", "iperf3-unmodified", 1)
 	}

@@ -45,6 +45,20 @@ type Header struct {
 	Format     int    `json:"format"`
 	Name       string `json:"name"`
 	PlanSHA256 string `json:"plan_sha256"` // of plan.yaml, so that a resume is of the same plan
+	// Repeat is the rule for busy windows; nil in runs of before it was stated.
+	Repeat *Repeat `json:"repeat,omitempty"`
+}
+
+// Repeat says when a window is measured again because the host was busy with
+// something else. One rule holds for all systems.
+type Repeat struct {
+	Wait  float64 `json:"wait"`  // the host kept the vCPU waiting for more than this share of the time
+	Steal float64 `json:"steal"` // the host's own hypervisor took more than this share of its cores
+	// Speed: the vCPU executed fewer instructions per nanosecond of its CPU time than
+	// this share of what is usual (the median) for the cell in this run.
+	Speed float64 `json:"speed"`
+	Tries int     `json:"tries"` // of one window, the first included
+	Share float64 `json:"share"` // repeats are at most this share of the run's windows
 }
 
 // Boot is a guest that came up.
@@ -73,6 +87,8 @@ type Sample struct {
 	HDR     string             `json:"hdr,omitempty"` // file in the results folder
 	Clean   bool               `json:"clean"`         // no loss, no error, no wrong reply
 	Why     string             `json:"why,omitempty"`
+	// Again are the reasons why earlier tries of this window do not count.
+	Again []string `json:"again,omitempty"`
 }
 
 // Fact is a figure of a system that no load gives: idle cost, image size, least

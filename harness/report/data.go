@@ -81,6 +81,7 @@ type Data struct {
 	Failures []journal.Failure
 	Profiles []journal.Profile
 	Notes    []string
+	Repeat   *journal.Repeat // the rule for busy windows; nil in runs of before it was stated
 
 	figs map[key]*Figure // see figures
 }
@@ -119,6 +120,8 @@ func (d *Data) collect(entries []journal.Entry) {
 	last := map[int]int{}
 	for _, e := range entries {
 		switch {
+		case e.Header != nil:
+			d.Repeat = e.Header.Repeat
 		case e.Boot != nil:
 			if i, ok := last[e.Boot.Boot.Index]; ok {
 				d.Boots[i] = *e.Boot

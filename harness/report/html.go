@@ -258,6 +258,9 @@ func (d *Data) method() []string {
 	if d.Plan.Together {
 		out = append(out, "The guests of a half block are alive at once, all but the one under load stopped by the hypervisor; windows of a cell go round the guests, and back in the next round. A boot's value is the median of its windows, and a pair's ratio the median of the ratios of neighbouring windows.")
 	}
+	if d.Repeat != nil {
+		out = append(out, d.repeats())
+	}
 	for _, s := range d.Samples {
 		if _, ok := s.Metrics["interrupts"]; ok {
 			out = append(out, "Interrupts (with exceptions) are counted by the guest's returns from them, queue notifications by its 16-bit stores to a device, halts by its hlt instructions, within the measured windows.")
@@ -273,6 +276,28 @@ func (d *Data) method() []string {
 		out = append(out, "The generator against the null server on loopback: "+strings.Join(ceilings, ", ")+".")
 	}
 	return append(out, d.Notes...)
+}
+
+// repeats states the rule by which windows were measured again, and how often it
+// struck each system.
+func (d *Data) repeats() string {
+	p := func(v float64) string { return design.Number(v*100, 2) + " %" }
+	r := d.Repeat
+	again, all := map[string]int{}, map[string]int{}
+	for _, s := range d.Samples {
+		all[s.Cell.System]++
+		if len(s.Again) > 0 {
+			again[s.Cell.System]++
+		}
+	}
+	var counts []string
+	for _, s := range d.Plan.Systems {
+		if n := all[s.Name]; n > 0 {
+			counts = append(counts, fmt.Sprintf("%s %d of %d", s.Title, again[s.Name], n))
+		}
+	}
+	return fmt.Sprintf("A window is measured again, at most %d times, where requests were lost, where the host kept the vCPU waiting more than %s of the time or was itself kept from more than %s of its cores' time, and where the vCPU executed fewer than %s of the instructions per nanosecond of its time that are usual (the median) for this cell in this run: its core was slow. One rule holds for all systems, and repeats for a busy host are at most %s of the run's windows. Windows that were measured again: %s.",
+		r.Tries-1, p(r.Wait), p(r.Steal), p(r.Speed), p(r.Share), strings.Join(counts, ", "))
 }
 
 // disturbed is the share of a window in which the host kept a vCPU waiting from

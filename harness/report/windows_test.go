@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -44,6 +45,40 @@ func TestWindowsOfABoot(t *testing.T) {
 		return
 	}
 	t.Error("no such row")
+}
+
+// The rule for busy windows is stated with what it did to each system; runs of
+// before it was recorded say nothing of it.
+func TestRepeatsAreStated(t *testing.T) {
+	w := reference()
+	w.light = true
+	w.edit = func(s *journal.Sample) {
+		if s.Cell.System == "osv" && s.Boot < 6 && s.Cell.Workload == "udp-get" && s.Cell.Placement == "one-core" {
+			s.Again = []string{"slow", "slow"}
+		}
+	}
+	dir := t.TempDir()
+	w.write(t, dir)
+	d, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := strings.Join(d.method(), "\n"); strings.Contains(m, "measured again") {
+		t.Error("a rule that no journal has is stated")
+	}
+	n := 0
+	for _, s := range d.Samples {
+		if s.Cell.System == "osv" {
+			n++
+		}
+	}
+	d.Repeat = &journal.Repeat{Wait: 0.1, Steal: 0.05, Speed: 0.85, Tries: 3, Share: 0.2}
+	m := strings.Join(d.method(), "\n")
+	for _, want := range []string{"at most 2 times", "fewer than 85 %", "more than 10 %", "Linux (stock) 0 of", fmt.Sprintf("OSv 1 of %d.", n)} {
+		if !strings.Contains(m, want) {
+			t.Errorf("no %q in %s", want, m)
+		}
+	}
 }
 
 func TestAgainst(t *testing.T) {
