@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"osv/harness/guest/linux"
 )
 
 // Package is one Debian package of an image.
@@ -41,32 +43,40 @@ func run(ctx context.Context, dir, name string, args ...string) ([]byte, error) 
 	return out.Bytes(), nil
 }
 
-// parseStanza reads what apt-cache show says of one package, of its first version.
-func parseStanza(b []byte) (Package, error) {
-	var p Package
-	first, _, _ := strings.Cut(string(b), "\n\n")
-	for _, l := range strings.Split(first, "\n") {
-		k, v, ok := strings.Cut(l, ": ")
-		if !ok || strings.HasPrefix(l, " ") {
+// parseStanzas reads what the index says of packages, the first stanza of each.
+func parseStanzas(text string) (map[string]Package, error) {
+	all := map[string]Package{}
+	for _, st := range strings.Split(text, "\n\n") {
+		if strings.TrimSpace(st) == "" {
 			continue
 		}
-		switch k {
-		case "Package":
-			p.Name = v
-		case "Version":
-			p.Version = v
-		case "SHA256":
-			p.SHA256 = v
-		case "Depends", "Pre-Depends":
-			for _, d := range strings.Split(v, ",") {
-				p.depends = append(p.depends, strings.TrimSpace(d))
+		var p Package
+		for _, l := range strings.Split(st, "\n") {
+			k, v, ok := strings.Cut(l, ": ")
+			if !ok || strings.HasPrefix(l, " ") {
+				continue
+			}
+			switch k {
+			case "Package":
+				p.Name = v
+			case "Version":
+				p.Version = v
+			case "SHA256":
+				p.SHA256 = v
+			case "Depends", "Pre-Depends":
+				for _, d := range strings.Split(v, ",") {
+					p.depends = append(p.depends, strings.TrimSpace(d))
+				}
 			}
 		}
+		if p.Name == "" || p.Version == "" || len(p.SHA256) != 64 {
+			return nil, fmt.Errorf("rootfs: package %q: no name, version or SHA256", p.Name)
+		}
+		if _, ok := all[p.Name]; !ok {
+			all[p.Name] = p
+		}
 	}
-	if p.Name == "" || p.Version == "" || len(p.SHA256) != 64 {
-		return p, errors.New("no name, version or SHA256")
-	}
-	return p, nil
+	return all, nil
 }
 
 // alternatives are the names of a dependency, "a (>= 1) | b:any" gives a and b.
@@ -83,41 +93,79 @@ func alternatives(dep string) []string {
 }
 
 // resolve finds the packages of s and all that they depend on, in order of names.
-func (c Config) resolve(ctx context.Context, s Spec, show func(name string) (Package, error)) ([]Package, error) {
+// show is asked for many at a time: each question costs a run of apt-cache.
+func (c Config) resolve(s Spec, show func(names []string) (map[string]Package, error)) ([]Package, error) {
 	without := s.Without
 	if without == nil {
 		without = DefaultWithout
 	}
-	found := map[string]Package{}
-	want := slices.Clone(s.Packages)
-	for len(want) > 0 {
-		n := want[0]
-		want = want[1:]
-		name, _, _ := strings.Cut(n, "=")
-		if _, ok := found[name]; ok {
-			continue
+	known, asked := map[string]Package{}, map[string]bool{}
+	ask := func(names []string) error {
+		var news []string
+		for _, n := range names {
+			if name, _, _ := strings.Cut(n, "="); !asked[name] {
+				asked[name] = true
+				news = append(news, n)
+			}
 		}
-		p, err := show(n)
-		if err != nil {
+		if len(news) == 0 {
+			return nil
+		}
+		got, err := show(news)
+		for n, p := range got {
+			if asked[n] {
+				known[n] = p
+			}
+		}
+		return err
+	}
+	if err := ask(s.Packages); err != nil {
+		return nil, err
+	}
+	var want []string
+	for _, n := range s.Packages {
+		name, _, _ := strings.Cut(n, "=")
+		if _, ok := known[name]; !ok {
+			return nil, fmt.Errorf("rootfs: there is no package %s", n)
+		}
+		want = append(want, name)
+	}
+	found := map[string]Package{}
+	for len(want) > 0 {
+		var names []string
+		for _, n := range want {
+			for _, d := range known[n].depends {
+				names = append(names, alternatives(d)...)
+			}
+		}
+		names = slices.DeleteFunc(names, func(n string) bool { return slices.Contains(without, n) })
+		if err := ask(names); err != nil {
 			return nil, err
 		}
-		found[name] = p
-	deps:
-		for _, d := range p.depends {
-			alts := alternatives(d)
-			for _, a := range alts {
-				if _, ok := found[a]; ok || slices.Contains(without, a) || slices.Contains(want, a) {
-					continue deps
-				}
-			}
-			for _, a := range alts {
-				if q, err := show(a); err == nil {
-					want = append(want, q.Name)
-					continue deps
-				}
-			}
-			return nil, fmt.Errorf("rootfs: package %s needs %s, which apt does not know (apt-get update?)", p.Name, d)
+		var next []string
+		taken := func(n string) bool {
+			_, ok := found[n]
+			return ok || slices.Contains(without, n) || slices.Contains(want, n) || slices.Contains(next, n)
 		}
+		for _, n := range want {
+			p := known[n]
+			found[n] = p
+		deps:
+			for _, d := range p.depends {
+				alts := alternatives(d)
+				if slices.ContainsFunc(alts, taken) {
+					continue
+				}
+				for _, a := range alts {
+					if _, ok := known[a]; ok {
+						next = append(next, a)
+						continue deps
+					}
+				}
+				return nil, fmt.Errorf("rootfs: package %s needs %s, which the archive does not have", p.Name, d)
+			}
+		}
+		want = next
 	}
 	out := make([]Package, 0, len(found))
 	for _, p := range found {
@@ -129,21 +177,16 @@ func (c Config) resolve(ctx context.Context, s Spec, show func(name string) (Pac
 
 // install unpacks the packages of s into stage.
 func (c Config) install(ctx context.Context, s Spec, stage string) ([]Package, error) {
-	seen := map[string]Package{}
-	all, err := c.resolve(ctx, s, func(name string) (Package, error) {
-		if p, ok := seen[name]; ok {
-			return p, nil
-		}
-		b, err := run(ctx, "", "apt-cache", "show", "--no-all-versions", name)
+	archive, err := linux.OpenArchive(ctx, "", func(msg string) { c.logf("%s", msg) })
+	if err != nil {
+		return nil, fmt.Errorf("rootfs: %w", err)
+	}
+	all, err := c.resolve(s, func(names []string) (map[string]Package, error) {
+		text, err := archive.Show(ctx, names...)
 		if err != nil {
-			return Package{}, err
+			return nil, fmt.Errorf("rootfs: %w", err)
 		}
-		p, err := parseStanza(b)
-		if err != nil {
-			return p, fmt.Errorf("rootfs: package %s: %w", name, err)
-		}
-		seen[name] = p
-		return p, nil
+		return parseStanzas(text)
 	})
 	if err != nil {
 		return nil, err
@@ -153,7 +196,7 @@ func (c Config) install(ctx context.Context, s Spec, stage string) ([]Package, e
 		return nil, err
 	}
 	for _, p := range all {
-		deb, err := c.fetch(ctx, cache, p)
+		deb, err := c.fetch(ctx, archive, cache, p)
 		if err != nil {
 			return nil, err
 		}
@@ -202,7 +245,7 @@ func (c Config) cacheDir() (string, error) {
 }
 
 // fetch is the package's file, from the cache or downloaded into it.
-func (c Config) fetch(ctx context.Context, cache string, p Package) (string, error) {
+func (c Config) fetch(ctx context.Context, archive *linux.Archive, cache string, p Package) (string, error) {
 	file := filepath.Join(cache, p.SHA256+".deb")
 	if ok, _ := hasDigest(file, p.SHA256); ok {
 		return file, nil
@@ -213,15 +256,15 @@ func (c Config) fetch(ctx context.Context, cache string, p Package) (string, err
 	}
 	defer os.RemoveAll(dir)
 	c.logf("downloading %s %s", p.Name, p.Version)
-	if _, err := run(ctx, dir, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", p.Name+"="+p.Version); err != nil {
-		return "", err
+	if err := archive.Download(ctx, p.Name, p.Version, dir); err != nil {
+		return "", fmt.Errorf("rootfs: %w", err)
 	}
 	got, _ := filepath.Glob(filepath.Join(dir, "*.deb"))
 	if len(got) != 1 {
 		return "", fmt.Errorf("rootfs: package %s: apt-get downloaded %d files", p.Name, len(got))
 	}
 	if ok, err := hasDigest(got[0], p.SHA256); err != nil || !ok {
-		return "", fmt.Errorf("rootfs: package %s: the file is not the one that apt lists (SHA-256 %s)", p.Name, p.SHA256)
+		return "", fmt.Errorf("rootfs: package %s: the file is not the one that the archive lists (SHA-256 %s)", p.Name, p.SHA256)
 	}
 	if err := os.Rename(got[0], file); err != nil {
 		return "", fmt.Errorf("rootfs: %w", err)

@@ -1,11 +1,12 @@
 // Package rootfs makes the ext4 image that a Linux program's guest has as its root:
 // from Debian packages, from files of the host, from both.
 //
-// A description (Spec, a YAML file) names packages and files. Packages are downloaded
-// with apt-get, with those that they depend on, and kept in a cache by their SHA-256;
-// dpkg-deb and tar unpack them, without their scripts; ldconfig and mke2fs -d do the rest.
-// Two builds of one description from the same packages are the same file, byte for
-// byte: times, owners, UUIDs and hash seeds are set, not taken from the host.
+// A description (Spec, a YAML file) names packages and files. Packages come from the
+// archive of the bench's Linux guest (harness/guest/linux), whatever the host runs, with
+// those that they depend on, and are kept in a cache by their SHA-256; dpkg-deb and tar
+// unpack them, without their scripts; ldconfig and mke2fs -d do the rest. Two builds of
+// one description from the same packages are the same file, byte for byte: times,
+// owners, UUIDs and hash seeds are set, not taken from the host.
 //
 // Who may use it: harness/cmd/rootfs, tests that boot programs. May not: run anything
 // of a package. Start reading at Spec, then Build.
@@ -64,7 +65,7 @@ type File struct {
 
 // DefaultWithout are packages that Debian's need for scripts that are not run here.
 var DefaultWithout = []string{"adduser", "base-files", "base-passwd", "ca-certificates-java", "coreutils", "debconf",
-	"debconf-2.0", "dpkg", "init-system-helpers", "java-common", "libc-bin", "lsb-base", "mailcap", "media-types", "mime-support",
+	"debconf-2.0", "dpkg", "init-system-helpers", "iproute2", "java-common", "libc-bin", "lsb-base", "mailcap", "media-types", "mime-support",
 	"netbase", "passwd", "perl", "perl-base", "perl:any", "procps", "sysvinit-utils", "tzdata", "ucf", "usrmerge", "usr-is-merged"}
 
 // DefaultExclude are paths that no program here opens.
@@ -110,6 +111,11 @@ func (s Spec) check() error {
 			if _, err := strconv.ParseUint(f.Mode, 8, 12); err != nil {
 				return fmt.Errorf("rootfs: file %s: mode %q is not octal", f.Dst, f.Mode)
 			}
+		}
+	}
+	for _, w := range s.Run {
+		if strings.ContainsAny(w, "\"\n") {
+			return fmt.Errorf("rootfs: run: %q: the kernel's command line takes no double quotes and no new lines in a word", w)
 		}
 	}
 	for _, n := range []string{s.Size, s.Free, s.Memory} {
@@ -248,8 +254,9 @@ func skeleton(stage string) error {
 	for name, text := range map[string]string{
 		"passwd": "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n" +
 			"memcache:x:101:101:Memcached:/nonexistent:/bin/false\nredis:x:102:102::/var/lib/redis:/usr/sbin/nologin\n" +
+			"www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n" +
 			"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-		"group":         "root:x:0:\ndaemon:x:1:\ntty:x:5:\nmemcache:x:101:\nredis:x:102:\nnogroup:x:65534:\n",
+		"group":         "root:x:0:\ndaemon:x:1:\ntty:x:5:\nmemcache:x:101:\nredis:x:102:\nwww-data:x:33:\nnogroup:x:65534:\n",
 		"hosts":         "127.0.0.1 localhost\n::1 localhost ip6-localhost\n",
 		"hostname":      "osv\n",
 		"nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n",

@@ -3,7 +3,6 @@ package rootfs
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -102,6 +101,7 @@ func TestErrors(t *testing.T) {
 		{Spec{Files: []File{{Dst: "rel"}}}, `file "rel": the destination is not absolute`},
 		{Spec{Files: []File{{Dst: "/a", Text: "x", Link: "y"}}}, "more than one of src, text, link and dir"},
 		{Spec{Files: []File{{Dst: "/a", Mode: "9"}}}, `mode "9" is not octal`},
+		{Spec{Files: []File{{Dst: "/a", Text: "x"}}, Run: []string{"/a", `say "x"`}}, "takes no double quotes"},
 		{Spec{Files: []File{{Dst: "/a", Src: filepath.Join(dir, "none")}}}, "no such file"},
 		{Spec{Files: []File{{Dst: "/etc", Src: big}}}, "is a directory in the image"},
 		{Spec{Files: []File{{Dst: "/a", Text: "x"}}, Size: "x"}, `size "x": want a number`},
@@ -162,21 +162,23 @@ func TestDescriptions(t *testing.T) {
 func TestResolve(t *testing.T) {
 	sum := strings.Repeat("a", 64)
 	stanza := func(name, depends string) string {
-		return "Package: " + name + "\nVersion: 1\nDescription: x\n Depends: not this\nDepends: " + depends + "\nSHA256: " + sum + "\n\nPackage: older\n"
+		return "Package: " + name + "\nVersion: 1\nDescription: x\n Depends: not this\nDepends: " + depends + "\nSHA256: " + sum + "\n\nPackage: " + name + "\nVersion: 0\nSHA256: " + sum + "\n\n"
 	}
 	all := map[string]string{
 		"app":  stanza("app", "lib (>= 2) | other, virtual | real:any, perl"),
 		"lib":  stanza("lib", "app, libc"),
 		"libc": stanza("libc", "lib"), "real": stanza("real", "libc"), "lost": stanza("lost", "nowhere"),
 	}
-	show := func(n string) (Package, error) {
-		b, ok := all[n]
-		if !ok {
-			return Package{}, errors.New("unknown")
+	asked := 0
+	show := func(names []string) (map[string]Package, error) {
+		asked++
+		text := ""
+		for _, n := range names {
+			text += all[n]
 		}
-		return parseStanza([]byte(b))
+		return parseStanzas(text)
 	}
-	got, err := Config{}.resolve(context.Background(), Spec{Packages: []string{"app"}}, show)
+	got, err := Config{}.resolve(Spec{Packages: []string{"app"}}, show)
 	var names []string
 	for _, p := range got {
 		names = append(names, p.Name)
@@ -184,13 +186,19 @@ func TestResolve(t *testing.T) {
 	if err != nil || !slices.Equal(names, []string{"app", "lib", "libc", "real"}) {
 		t.Errorf("%q %v", names, err)
 	}
-	if _, err := (Config{}).resolve(context.Background(), Spec{Packages: []string{"lost"}}, show); err == nil || !strings.Contains(err.Error(), "package lost needs nowhere") {
+	if asked > 3 {
+		t.Errorf("%d questions", asked)
+	}
+	if _, err := (Config{}).resolve(Spec{Packages: []string{"lost"}}, show); err == nil || !strings.Contains(err.Error(), "package lost needs nowhere") {
 		t.Error(err)
 	}
-	if _, err := (Config{}).resolve(context.Background(), Spec{Packages: []string{"none"}}, show); err == nil {
+	if _, err := (Config{}).resolve(Spec{Packages: []string{"none"}}, show); err == nil {
 		t.Error("an unknown package is taken")
 	}
-	if _, err := parseStanza([]byte("Package: x\n")); err == nil {
+	if got[0].Version != "1" {
+		t.Errorf("not the first stanza: %+v", got[0])
+	}
+	if _, err := parseStanzas("Package: x\n"); err == nil {
 		t.Error("half a stanza is taken")
 	}
 }
@@ -201,15 +209,12 @@ func TestPackage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("downloads")
 	}
-	if out, err := exec.Command("apt-cache", "show", "hello").Output(); err != nil || len(out) == 0 {
-		t.Skip("apt knows no packages")
-	}
 	dir := t.TempDir()
 	c := Config{Cache: filepath.Join(dir, "debs")}
 	for range 2 { // the second comes from the cache
 		r, err := Build(context.Background(), Spec{Packages: []string{"hello"}}, filepath.Join(dir, "img"), c)
 		if err != nil {
-			if strings.Contains(err.Error(), "apt-get") {
+			if strings.Contains(err.Error(), "apt-get") || strings.Contains(err.Error(), "keyring") {
 				t.Skipf("no network: %v", err)
 			}
 			t.Fatal(err)

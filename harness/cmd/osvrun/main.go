@@ -149,13 +149,18 @@ func (c *cli) run(ctx context.Context) (int, error) {
 		fmt.Fprintf(c.err, "held before the first instruction; in another terminal: gdb -x %s\n", script)
 		o.Hold = true // the debugger's "continue" starts it
 	}
+	var late error
 	if c.Timeout > 0 {
+		late = fmt.Errorf("still running after %v", c.Timeout)
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("still running after %v", c.Timeout))
+		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, late)
 		defer cancel()
 	}
 	v, err := vm.Start(ctx, s, o)
-	if err != nil {
+	switch {
+	case late != nil && errors.Is(err, late): // a busy host: QEMU itself was not up by then
+		return 124, err
+	case err != nil:
 		return 125, err
 	}
 	e := v.Wait()

@@ -105,6 +105,14 @@ func TestGDBHoldsTheGuest(t *testing.T) {
 	}
 }
 
+// The time is over before QEMU is up: the status is that of a timeout all the same.
+func TestTimeoutBeforeTheStart(t *testing.T) {
+	needQEMU(t)
+	if code, _, errs := osvrun(t, tiny(t, "hello\n", 0), "--accel", "tcg", "--timeout", "1ns"); code != 124 || !strings.Contains(errs, "still running after 1ns") {
+		t.Errorf("status %d, %q", code, errs)
+	}
+}
+
 func TestWire(t *testing.T) {
 	needQEMU(t)
 	w, err := wire.Open(wire.Options{Kind: wire.TAP})

@@ -76,18 +76,6 @@ func (c *cli) fill(spec rootfs.Spec, kernel, disk string) error {
 		}
 		c.Net = []string{card}
 	}
-	words := make([]string, len(spec.Run))
-	for i, w := range spec.Run {
-		words[i] = word(w)
-	}
-	c.Append = strings.Join(strings.Fields(c.Append+" "+spec.Append), " ") + " -- " + strings.Join(words, " ")
+	c.Append = spec.CommandLine(c.Append)
 	return nil
-}
-
-// word quotes for the kernel's command line.
-func word(w string) string {
-	if w != "" && !strings.ContainsAny(w, " \t\"") {
-		return w
-	}
-	return `"` + w + `"`
 }
