@@ -23,6 +23,7 @@ type card struct {
 	msix   bool
 	mem    dma.Allocator
 	mtu    int
+	lro    bool        // received TCP segments are to be merged
 	ring   int         // descriptors of each ring
 	rx, tx []*pkt.Pool // one for each of the queues that the lines can serve
 }
@@ -39,9 +40,9 @@ type linkDriver struct {
 	queues func(lines int) int
 	// bufs is how many buffers a queue's rings take beside one for each
 	// descriptor, for frames that take several.
-	bufs func(ring, mtu int) int
+	bufs func(ring int, c *card) int
 	// rxBytes is the size of a receive buffer.
-	rxBytes func(mtu int) int
+	rxBytes func(c *card) int
 	open    func(c *card) (pkt.Link, error)
 }
 
@@ -55,8 +56,8 @@ func e1000Driver(name string, lines int, is func(e1000.Model) bool) linkDriver {
 		},
 		lines:   func(int) int { return lines },
 		queues:  func(int) int { return 1 },
-		bufs:    func(int, int) int { return 0 },
-		rxBytes: func(mtu int) int { return e1000.RxBufBytes(rxPiece(mtu)) },
+		bufs:    func(int, *card) int { return 0 },
+		rxBytes: func(c *card) int { return e1000.RxBufBytes(rxPiece(c.mtu)) },
 		open: func(c *card) (pkt.Link, error) {
 			m, _ := e1000.Lookup(c.device.VendorID, c.device.DeviceID)
 			return link(e1000.New(c.regs[0], c.mem, c.lines, e1000.Config{Name: c.name, Model: m, MSIX: c.msix,
@@ -75,16 +76,21 @@ var linkDrivers = []linkDriver{
 		is:     func(d *pci.Device) bool { return d.VendorID == vmxnet3.VendorID && d.DeviceID == vmxnet3.DeviceID },
 		lines:  func(cpus int) int { return 2 + min(cpus, vmxnet3.MaxQueues) },
 		queues: func(lines int) int { return max(1, lines-2) },
-		bufs: func(ring, mtu int) int {
-			if mtu > rxPieceMTU {
+		bufs: func(ring int, c *card) int {
+			if c.lro || c.mtu > rxPieceMTU {
 				return 2 * ring // body buffers
 			}
 			return 64
 		},
-		rxBytes: func(mtu int) int { return vmxnet3.RxBufBytes(rxPiece(mtu)) },
+		rxBytes: func(c *card) int {
+			if c.lro {
+				return vmxnet3.RxBufBytes(largePiece)
+			}
+			return vmxnet3.RxBufBytes(rxPiece(c.mtu))
+		},
 		open: func(c *card) (pkt.Link, error) {
 			return link(vmxnet3.New(c.regs[0], c.regs[1], c.mem, c.lines, vmxnet3.Config{Name: c.name, MSIX: c.msix,
-				MTU: c.mtu, RxPools: c.rx, TxPools: c.tx, RxRing: c.ring, TxRing: c.ring}))
+				MTU: c.mtu, RxPools: c.rx, TxPools: c.tx, RxRing: c.ring, TxRing: c.ring, LRO: c.lro}))
 		},
 	},
 }
@@ -100,11 +106,14 @@ func link[T pkt.Link](l T, err error) (pkt.Link, error) {
 // rxPieceMTU is the largest MTU whose frames are received into one buffer of 2 KiB.
 const rxPieceMTU = 2048 - 18
 
+// largePiece is the size of the pieces that larger frames are received into.
+const largePiece = 4096
+
 // rxPiece is how much of a frame a receive buffer takes: all of a usual frame, a
 // page of a jumbo frame.
 func rxPiece(mtu int) int {
 	if mtu > rxPieceMTU {
-		return 4096
+		return largePiece
 	}
 	return 2048
 }
@@ -141,9 +150,9 @@ func (s *System) attachCard(k *linkDriver, d *pci.Device, where string) (err err
 		return fmt.Errorf("%s: %w", k.name, err)
 	}
 	n := netBuffersFor(int(gate.Memory().Total))
-	c.ring = n.ring
+	c.ring, c.lro = n.ring, !s.Options.NoLRO && n.rxBytes > largePiece
 	for range k.queues(len(c.lines)) {
-		r, err1 := pkt.NewPool(s.Memory, n.rx+k.bufs(n.ring, c.mtu), k.rxBytes(c.mtu))
+		r, err1 := pkt.NewPool(s.Memory, n.rx+k.bufs(n.ring, c), k.rxBytes(c))
 		x, err2 := pkt.NewPool(s.Memory, n.tx, n.txBytes)
 		if r != nil {
 			c.rx = append(c.rx, r)

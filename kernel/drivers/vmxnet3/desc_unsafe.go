@@ -52,6 +52,9 @@ const (
 	rcdType    = 56 // seven bits
 	rcdTypes   = 0x7F
 	rcdTypeRx  = 3
+	rcdTypeLRO = 4  // revision 2
+	rcdSegs    = 32 // of rcdTypeLRO, first word, eight bits: how many segments
+	rcdMSS     = 32 // of rcdTypeLRO, second word, 16 bits: their payload in bytes
 	compGen    = 1 << 63
 	tcdIndex   = 0xFFF
 	rxMaxBytes = 1<<14 - 1

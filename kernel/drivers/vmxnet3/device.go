@@ -4,11 +4,10 @@
 // Spec: the device has no public manual; registers, shared memory and commands are
 // those of VMware's own header as Linux carries it (drivers/net/vmxnet3/
 // vmxnet3_defs.h and upt1_defs.h), at revision 1, which every later device offers
-// too. Covered: driver shared area, queue descriptors, receive rings of both buffer
+// too, and 2 where segments are to be merged. Covered: driver shared area, queue descriptors, receive rings of both buffer
 // types, completion rings, events, checksums both ways, TCP segmentation, frames of
-// several buffers, receive modes and multicast filter, queues with RSS, quiesce and
-// reset; INTx, MSI and MSI-X with automatic and active masking. Not covered: merged
-// receive segments (LRO: revision 1 does not say how large the segments were),
+// several buffers, merged receive segments (LRO), receive modes, multicast filter, queues with RSS, quiesce and
+// reset; INTx, MSI and MSI-X with automatic and active masking. Not covered:
 // VLAN offload, data rings, wake-up, coalescing schemes of revision 3.
 //
 // QEMU: -device vmxnet3,netdev=n0
@@ -66,6 +65,10 @@ type Config struct {
 	RxRing    int  // head buffers of a queue, a multiple of 32; 0: 256
 	TxRing    int  // transmit descriptors of a queue, a multiple of 32; 0: 256
 	NoOffload bool // no checksum offload and no segmentation, either way
+	// LRO has the device merge received TCP segments into frames of up to 64 KiB, where
+	// buffers and rings hold them. At revision 1 the size of the segments is a guess: a
+	// packet each.
+	LRO bool
 
 	// Hang is how long a transmit descriptor may take; 0: 2 s, below 0: for ever.
 	Hang time.Duration

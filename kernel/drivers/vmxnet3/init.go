@@ -38,7 +38,11 @@ func (d *Device) start() error {
 	if u := d.vd.Load32(regUVRS); u&revision1 == 0 {
 		return d.errorf("the device offers UPT versions %#x, and not the first", u)
 	}
-	d.vd.Store32(regVRRS, revision1)
+	rev := uint32(revision1)
+	if d.cfg.LRO && v&revision2 != 0 {
+		rev = revision2
+	}
+	d.vd.Store32(regVRRS, rev)
 	d.vd.Store32(regUVRS, revision1)
 	d.command(cmdReset)
 	conf := d.ask(cmdGetConfIntr)
@@ -98,7 +102,7 @@ func (d *Device) setCaps(mac [6]byte, n int) {
 	on := !d.cfg.NoOffload
 	d.caps = pkt.Caps{
 		MAC: mac, MTU: d.cfg.MTU, RxQueues: n, TxQueues: n,
-		TxCsum: on, RxCsum: on, TSO4: on, TSO6: on,
+		TxCsum: on, RxCsum: on, TSO4: on, TSO6: on, LRO: d.rx[0].lro,
 		TxScatter: min(40, (d.cfg.TxRing-1)/2),
 	}
 	if on {
@@ -156,6 +160,9 @@ func (d *Device) fill() {
 	var feat uint64
 	if d.caps.RxCsum {
 		feat |= featRxCsum
+	}
+	if d.caps.LRO {
+		feat |= featLRO
 	}
 	if n > 1 {
 		feat |= featRSS

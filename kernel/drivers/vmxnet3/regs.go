@@ -43,6 +43,7 @@ const (
 
 const (
 	revision1  = 1 << 0 // VRRS, UVRS
+	revision2  = 1 << 1 // VRRS: completions tell the size of merged segments
 	maskActive = 1      // mask mode: the driver masks
 	linkUpBit  = 1
 	speedShift = 16
@@ -100,6 +101,7 @@ const (
 const (
 	featRxCsum = 1 << 0
 	featRSS    = 1 << 1
+	featLRO    = 1 << 3
 )
 
 // Receive modes.

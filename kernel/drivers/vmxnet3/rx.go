@@ -61,14 +61,17 @@ type rxQueue struct {
 	gen    uint64 // of the lap that at is in: 0 or compGen
 
 	bufLen  uint32
-	max     uint32 // bytes of the longest frame
-	maxBufs int    // and its buffers
+	plain   uint32 // bytes of the longest frame of one segment
+	max     uint32 // and of any
+	maxBufs int    // its buffers
 	csum    bool
+	lro     bool // the device may merge segments
 
 	// A frame whose end is still to come.
 	first, last *pkt.Buf
 	size        uint32
 	mid, bad    bool
+	segs, mss   uint16 // what the device says of merged segments, 0: nothing
 
 	tmp   [rxBatch]*pkt.Buf
 	retry *time.Timer
@@ -82,12 +85,10 @@ func (r *rxQueue) init(d *Device, i int) error {
 	if r.bufLen < 128 { // the least of a head buffer
 		return d.errorf("buffers of %d bytes hold no frame", r.pool.BufSize())
 	}
-	r.max = uint32(d.cfg.MTU + etherLen + 4)
-	r.maxBufs = int((r.max + r.bufLen - 1) / r.bufLen)
+	r.plain = uint32(d.cfg.MTU + etherLen + 4)
 	r.csum = !d.cfg.NoOffload
 	heads := d.cfg.RxRing
-	bodies := min(heads*min(r.maxBufs-1, 2), maxRing)
-	bodies = max(bodies, ringUnit)
+	bodies := r.sizeFrames(heads, d.cfg.LRO && r.csum)
 	if r.maxBufs-1 > bodies/2 {
 		return d.errorf("a frame of %d bytes takes %d buffers of %d", r.max, r.maxBufs, r.bufLen)
 	}
@@ -186,6 +187,12 @@ func (r *rxQueue) receive(dst []*pkt.Buf) (n int) {
 			(w&rcdV6 != 0 || w&(rcdV4|rcdIPC) == rcdV4|rcdIPC) {
 			b.Flags = pkt.CsumValid
 		}
+		if b.GSO = pkt.GSONone; r.segs > 1 || r.size > r.plain {
+			if !r.merged(b, w) {
+				b.Put()
+				continue
+			}
+		}
 		total += int(r.size)
 		dst[n] = b
 		n++
@@ -202,7 +209,8 @@ func (r *rxQueue) receive(dst []*pkt.Buf) (n int) {
 // any more.
 func (r *rxQueue) take(c, w uint64) *pkt.Buf {
 	queue, i, nq := int(c>>rcdQueue&rcdQueues), uint32(c&rcdIndex), len(r.d.rx)
-	if t := w >> rcdType & rcdTypes; t != rcdTypeRx && t != 0 { // QEMU leaves it 0
+	// QEMU leaves it 0.
+	if t := w >> rcdType & rcdTypes; t != rcdTypeRx && t != 0 && (t != rcdTypeLRO || !r.lro) {
 		r.broken("a completion of type %d", t)
 		return nil
 	}
@@ -255,7 +263,10 @@ func (r *rxQueue) part(b *pkt.Buf, c, w uint64) *pkt.Buf {
 		r.mid = false
 	}
 	if !r.mid {
-		r.mid, r.size, r.bad = true, 0, false
+		r.mid, r.size, r.bad, r.segs, r.mss = true, 0, false, 0, 0
+	}
+	if w>>rcdType&rcdTypes == rcdTypeLRO {
+		r.segs, r.mss = uint16(c>>rcdSegs&0xFF), uint16(w>>rcdMSS)
 	}
 	switch {
 	case r.bad:

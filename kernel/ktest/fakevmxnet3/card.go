@@ -55,6 +55,10 @@ type Card struct {
 	SkipBuf      bool // passes over a head buffer, once
 	BadSums      func([]byte) bool
 
+	// Merged says of what a frame was merged: segments, and bytes of each. Revision 2
+	// tells the driver.
+	Merged func([]byte) (segs, mss int)
+
 	// Sent is what went out on the wire, segmented and with checksums, by queue.
 	Sent [8][][]byte
 	// Commands is what the driver asked for.
@@ -78,7 +82,9 @@ type Card struct {
 	rx      [8]rxState
 	backlog [8][][]byte
 	dropped int
-	resets  int
+	// oversize frames are longer than a driver may be given.
+	oversize int
+	resets   int
 }
 
 type txState struct {
@@ -117,6 +123,9 @@ func locked[T any](c *Card, f func() T) T {
 
 // Resets is how often RESET_DEV was given.
 func (c *Card) Resets() int { return locked(c, func() int { return c.resets }) }
+
+// Oversize is how many delivered frames were longer than the driver takes.
+func (c *Card) Oversize() int { return locked(c, func() int { return c.oversize }) }
 
 // Dropped is how many delivered frames the filter kept out.
 func (c *Card) Dropped() int { return locked(c, func() int { return c.dropped }) }

@@ -78,6 +78,9 @@ func (w window) Store32(o mmio.Off, v uint32) {
 				store32(c.shared[696:], load32(c.shared[696:])&^v)
 			}
 		default:
+			if o == 0 && v&max(c.Revisions, 1) == 0 {
+				c.violate("revision %#x of %#x is chosen", v, max(c.Revisions, 1))
+			}
 			c.vd[o/8&7] = v
 		}
 		return

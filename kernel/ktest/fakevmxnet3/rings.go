@@ -101,6 +101,10 @@ func (c *Card) receive(q int, d, f []byte) bool {
 		done += n
 		parts = append(parts, part{k, i, n})
 	}
+	if limit := int(le.Uint16(c.shared[60:])); len(parts) > limit || len(f) > int(le.Uint32(c.shared[56:]))+18 && le.Uint64(c.shared[24:])&8 == 0 {
+		c.oversize++
+		return true
+	}
 	n := le.Uint32(d[64:])
 	at := le.Uint64(d[32:])
 	for i, p := range parts {
@@ -115,6 +119,11 @@ func (c *Card) receive(q int, d, f []byte) bool {
 		}
 		e[2] = uint32(p.n)
 		e[3] |= 1<<23 | 3<<24
+		if c.Merged != nil && i == 0 && c.vd[0] == 2 {
+			segs, mss := c.Merged(f)
+			e[1] = uint32(segs)
+			e[3] = e[3]&^(7<<24) | 4<<24 | uint32(mss)
+		}
 		if c.OnRx != nil {
 			c.OnRx(&e)
 		}
@@ -131,10 +140,14 @@ func (c *Card) checked(f []byte, e *[4]uint32) {
 	if le.Uint64(c.shared[24:])&1 == 0 || len(f) < 54 {
 		return
 	}
+	g := f
+	if f[12] == 0x81 && f[13] == 0 {
+		g = f[4:]
+	}
 	switch {
-	case f[12] == 8 && f[13] == 0 && f[23] == 6:
+	case g[12] == 8 && g[13] == 0 && g[23] == 6:
 		e[3] |= 1<<18 | 1<<19 | 1<<21
-	case f[12] == 0x86 && f[13] == 0xDD && f[20] == 6:
+	case g[12] == 0x86 && g[13] == 0xDD && g[20] == 6:
 		e[3] |= 1<<18 | 1<<20
 	default:
 		return
