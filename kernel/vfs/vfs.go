@@ -203,6 +203,8 @@ type (
 	Seeker interface {
 		SeekData(off int64, hole bool) (int64, error)
 	}
+	// Unmoving is a file whose lseek says 0 whatever it is asked for.
+	Unmoving interface{ Unmoving() }
 	// Controller is ioctl(2); arg is raw, mem reaches the caller's memory.
 	Controller interface {
 		Control(mem Memory, req uint32, arg uint64) (uint64, error)

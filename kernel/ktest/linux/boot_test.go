@@ -14,16 +14,9 @@ import (
 	"time"
 )
 
-// differs are cases that are not the same in a guest, and why. A case that becomes
-// the same has to go from here.
-var differs = map[string]string{
-	"eventfd_counter":   "lseek of an eventfd is ESPIPE; Linux lets it stay at 0",
-	"file_memfd":        "F_SEAL_WRITE does not look for writable shared mappings",
-	"file_rlimit_fsize": "a write that crosses RLIMIT_FSIZE is not cut short at it",
-	"file_tmpfile":      "ext4 has no O_TMPFILE yet (EOPNOTSUPP, which programs expect); tmpfs has",
-	"net_tcp6":          "IPV6_V6ONLY of a socket bound to ::1 is told as 0; Linux sets it",
-	"sys_devices":       "lseek of /dev/null moves a position that nothing reads; Linux says 0",
-}
+// differs are cases that are not the same in a guest, and why: none now. A case that
+// becomes the same has to go from here.
+var differs = map[string]string{}
 
 // guest is what a program is booted with. Nothing of harness may be imported here, so
 // its commands are run.

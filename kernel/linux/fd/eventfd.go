@@ -26,6 +26,7 @@ type anon struct{}
 
 func (anon) Node() vfs.Node  { return nil }
 func (anon) Seekable() bool  { return false }
+func (anon) Unmoving()       {} // Linux's noop_llseek
 func (anon) Sync(bool) error { return syscall.EINVAL }
 
 func (anon) Write(vfs.Src, int64, bool) (int, int64, error) { return 0, 0, syscall.EINVAL }

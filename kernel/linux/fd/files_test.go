@@ -167,7 +167,12 @@ func TestMemfd(t *testing.T) {
 	} else {
 		g.Release()
 	}
-	wantErr(t, "map", m.MayMap(true), nil)
+	wantErr(t, "map", m.HoldMap(), nil)
+	m.HoldMapAgain()
+	wantErr(t, "seal a mapped file", m.AddSeals(SealWrite), syscall.EBUSY)
+	m.LetMap()
+	wantErr(t, "seal a file mapped once", m.AddSeals(SealWrite|SealShrink), syscall.EBUSY)
+	m.LetMap()
 	wantErr(t, "seal", m.AddSeals(SealGrow|SealShrink), nil)
 	wantErr(t, "unknown seal", m.AddSeals(64), syscall.EINVAL)
 	wantErr(t, "shrink", m.Truncate(1), syscall.EPERM)
@@ -184,7 +189,7 @@ func TestMemfd(t *testing.T) {
 	wantErr(t, "punch", m.Allocate(3, 0, 1), syscall.EPERM)
 	_, err = m.PageAt(0, true)
 	wantErr(t, "page", err, syscall.EPERM)
-	wantErr(t, "map", m.MayMap(true), syscall.EPERM)
+	wantErr(t, "map", m.HoldMap(), syscall.EPERM)
 	wantErr(t, "seal", m.AddSeals(SealGrow), syscall.EPERM)
 	if m.Seals() != SealGrow|SealShrink|SealWrite|SealSeal || o.Where().IsZero() {
 		t.Fatal(m.Seals())

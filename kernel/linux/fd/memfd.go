@@ -23,6 +23,7 @@ type Memfd struct {
 	vfs.File
 	mu    sync.RWMutex // held for reading while the file changes
 	seals uint32
+	maps  int // shared mappings that may be written to
 }
 
 // NewMemfd wraps an open file. sealed is without MFD_ALLOW_SEALING: no seal can be set.
@@ -47,7 +48,8 @@ func (m *Memfd) Seals() uint32 {
 	return m.seals
 }
 
-// AddSeals is F_ADD_SEALS: EPERM once SealSeal is set, EINVAL.
+// AddSeals is F_ADD_SEALS: EPERM once SealSeal is set, EINVAL, EBUSY for SealWrite
+// while there are mappings that may be written to.
 func (m *Memfd) AddSeals(s uint32) error {
 	if s&^sealAll != 0 {
 		return syscall.EINVAL
@@ -56,6 +58,9 @@ func (m *Memfd) AddSeals(s uint32) error {
 	defer m.mu.Unlock()
 	if m.seals&SealSeal != 0 {
 		return syscall.EPERM
+	}
+	if s&SealWrite != 0 && m.maps > 0 {
+		return syscall.EBUSY
 	}
 	m.seals |= s
 	return nil
@@ -139,12 +144,30 @@ func (m *Memfd) PageAt(off int64, write bool) (vfs.Page, error) {
 	return p.PageAt(off, write)
 }
 
-// MayMap says whether a shared mapping that can be written to may be made: EPERM.
-func (m *Memfd) MayMap(writable bool) error {
-	if writable && m.Seals()&(SealWrite|SealFutureWrite) != 0 {
+// HoldMap counts a shared mapping that may be written to, or is about to be made: EPERM
+// where the seals forbid it. Until LetMap SealWrite cannot be set.
+func (m *Memfd) HoldMap() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.seals&(SealWrite|SealFutureWrite) != 0 {
 		return syscall.EPERM
 	}
+	m.maps++
 	return nil
+}
+
+// HoldMapAgain counts one more where there is one: of a child, by fork.
+func (m *Memfd) HoldMapAgain() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.maps++
+}
+
+// LetMap ends one that was counted.
+func (m *Memfd) LetMap() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.maps--
 }
 
 // Attach and Detach are of vfs.Mapped, CachedPage of vfs.CachedMapper.

@@ -37,6 +37,21 @@ func open(t *testing.T, c *vfs.Context, name string, flags int) *Open {
 	return NewOpenAt(v)
 }
 
+// lseek of what has no position but Linux's noop_llseek, and of what has none at all.
+func TestSeekOfCounters(t *testing.T) {
+	ev, _ := NewEventFD(1, 0)
+	p, q := NewPipe(0)
+	for o, want := range map[*Open]error{ev: nil, NewEpoll(): nil, p: syscall.ESPIPE, q: syscall.ESPIPE} {
+		n, err := o.Seek(5, 0)
+		if n != 0 || err != want {
+			t.Errorf("%T: %d, %v, want %v", o.File(), n, err, want)
+		}
+		_, err = o.Seek(0, 9)
+		wantErr(t, "whence", err, syscall.EINVAL)
+		_ = o.Release()
+	}
+}
+
 func TestOpenPosition(t *testing.T) {
 	c := tree(t)
 	o := open(t, c, "/a", syscall.O_RDWR|syscall.O_CREAT)

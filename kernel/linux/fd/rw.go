@@ -257,11 +257,14 @@ func (o *Open) Seek(off int64, whence int) (int64, error) {
 	if o.IsPath() {
 		return 0, syscall.EBADF
 	}
-	if o.stream {
-		return 0, syscall.ESPIPE
-	}
 	if whence < 0 || whence > SeekHole {
 		return 0, syscall.EINVAL
+	}
+	if _, ok := o.file.(vfs.Unmoving); ok {
+		return 0, nil
+	}
+	if o.stream {
+		return 0, syscall.ESPIPE
 	}
 	o.posMu.Lock()
 	defer o.posMu.Unlock()

@@ -49,6 +49,9 @@ func (u *User) Room() int { return u.left }
 // Left is how many bytes can still be taken.
 func (u *User) Left() int { return u.left }
 
+// Limit makes n bytes, at most what there are, all that is left.
+func (u *User) Limit(n int) { u.left = max(min(u.left, n), 0) }
+
 // next makes the current range one that is not used up.
 func (u *User) next() error {
 	for u.cur.Len == 0 {

@@ -47,6 +47,15 @@ func (b *base) bindAddr(a *Addr) (netip.AddrPort, error) {
 
 var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
+// hasBound notes what comes of a bind to ap: a socket that has bound to an address of
+// IPv6 takes no IPv4 any more, and IPV6_V6ONLY says so (inet6_bind). Caller must hold
+// mu.
+func (b *base) hasBound(ap netip.AddrPort) {
+	if ip := ap.Addr(); b.domain == syscall.AF_INET6 && ip.Is6() && !ip.IsUnspecified() {
+		b.opt.ip.v6only = true
+	}
+}
+
 // peerAddr checks the address of a connect or send and returns it as the stack wants
 // it: an unspecified one means this host.
 func (b *base) peerAddr(a *Addr) (netip.AddrPort, error) {

@@ -5,7 +5,10 @@ import (
 	"syscall"
 	"testing"
 
+	"osv/kernel/hw/dma"
 	"osv/kernel/linux/abi"
+	netsock "osv/kernel/net/sock"
+	"osv/kernel/net/stack"
 	"osv/kernel/vfs"
 	"osv/kernel/vfs/poll"
 )
@@ -494,5 +497,63 @@ func TestUDPControl(t *testing.T) {
 	w.settle()
 	if _, err := w.s[0].Recv(&vfs.Bytes{B: make([]byte, 9)}, &m, 0); err != nil || c.Have != HasPktInfo6|HasHops|HasTClass|HasTimeNS || c.Dst != netip.IPv6Loopback() {
 		t.Errorf("%v %+v", err, c)
+	}
+}
+
+// A bind to an address of IPv6 makes a socket one of IPv6 only, also those that it
+// accepts; to :: or a mapped address it does not.
+func TestBindMakesV6Only(t *testing.T) {
+	n := newWorld(t)
+	for addr, want := range map[string]byte{"::1": 1, "::": 0, "::ffff:127.0.0.1": 0} {
+		for _, typ := range []int{syscall.SOCK_STREAM, syscall.SOCK_DGRAM} {
+			s := must(n.Socket(syscall.AF_INET6, typ, 0))
+			if err := s.Bind(newCaller(), in6(addr, 0)); err != nil {
+				t.Fatal(addr, err)
+			}
+			v := make([]byte, 4)
+			if k, err := s.Option(syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY, v); k != 4 || err != nil || v[0] != want {
+				t.Errorf("%s, type %d: IPV6_V6ONLY %d, want %d (%v)", addr, typ, v[0], want, err)
+			}
+			_ = s.Close()
+		}
+	}
+}
+
+// A datagram that finds the way full is lost without an error, unless the program has
+// asked for errors: memcached takes an error for a reply that is still to be sent, and
+// sends it in place of the next.
+func TestFullWayIsNoError(t *testing.T) {
+	mem := new(dma.Host)
+	st, err := stack.New(stack.Config{Mem: mem, Manual: true}) // nobody takes what loopback holds
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := netsock.New(st, netsock.Config{Mem: mem})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = ns.Close()
+		st.Close()
+	})
+	n := New(Config{Net: ns})
+	s := must(n.Socket(syscall.AF_INET, syscall.SOCK_DGRAM, 0))
+	defer s.Close()
+	to := Message{Addr: *in4(9)}
+	put := func() error {
+		_, err := s.Send(newCaller(), &vfs.Bytes{B: []byte("reply")}, &to, 0)
+		return err
+	}
+	const many = 6000
+	for k := range many {
+		if err := put(); err != nil {
+			t.Fatalf("datagram %d: %v", k, err)
+		}
+	}
+	if err := s.SetOption(syscall.IPPROTO_IP, syscall.IP_RECVERR, []byte{1, 0, 0, 0}); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(); err != syscall.ENOBUFS {
+		t.Errorf("with IP_RECVERR: %v, want ENOBUFS", err)
 	}
 }

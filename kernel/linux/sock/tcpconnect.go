@@ -34,6 +34,7 @@ func (s *tcp) Bind(_ Caller, a *Addr) error {
 		return err
 	}
 	s.claim.fresh = over
+	s.hasBound(ap)
 	return nil
 }
 

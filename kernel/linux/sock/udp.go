@@ -21,6 +21,7 @@ type udp struct {
 	wanted  atomic.Uint32 // ControlSet of what Recv is to tell
 	whole   atomic.Bool   // no fragments: IP_PMTUDISC_DO
 	bcast   atomic.Bool   // SO_BROADCAST
+	errs    atomic.Bool   // IP_RECVERR or IPV6_RECVERR
 	more    atomic.Bool   // there is something in corked, or UDP_CORK is set
 	segment atomic.Int32  // UDP_SEGMENT
 
@@ -202,7 +203,10 @@ func (s *udp) Send(_ Caller, src vfs.Src, m *Message, flags int) (int, error) {
 	return n, nil
 }
 
-// send sends n bytes as one datagram, or cut into datagrams of seg bytes.
+// send sends n bytes as one datagram, or cut into datagrams of seg bytes. What finds a
+// full ring is lost without an error, as in Linux's queue of a device, unless the
+// program has asked for IP_RECVERR. A program that is told ENOBUFS believes that nothing
+// was sent: memcached then answers the next request with this reply.
 func (s *udp) send(c *nudp.Conn, src vfs.Src, n int, um *nudp.Message, seg int) error {
 	whole := s.whole.Load()
 	for {
@@ -211,7 +215,11 @@ func (s *udp) send(c *nudp.Conn, src vfs.Src, n int, um *nudp.Message, seg int) 
 			k = min(n, seg)
 		}
 		if err := c.TryWriteFrom(src, k, um, whole); err != nil {
-			return errno(err, syscall.ENETUNREACH)
+			e := errno(err, syscall.ENETUNREACH)
+			if e == syscall.ENOBUFS && !s.errs.Load() {
+				return nil
+			}
+			return e
 		}
 		if n -= k; n == 0 {
 			return nil
@@ -296,6 +304,7 @@ func (s *udp) Bind(_ Caller, a *Addr) error {
 		return err
 	}
 	s.auto, s.at = ap.Port() == 0, ap.Addr()
+	s.hasBound(ap)
 	return nil
 }
 

@@ -58,6 +58,7 @@ func (s *udp) changed() {
 		d = o.ip.mtuDiscover6
 	}
 	s.whole.Store(d == abi.IP_PMTUDISC_DO+1 || d == abi.IP_PMTUDISC_PROBE+1)
+	s.errs.Store(o.ip.recvErr[0] || o.ip.recvErr[1])
 	if c := s.conn.Load(); c != nil {
 		s.setLife(c)
 	}

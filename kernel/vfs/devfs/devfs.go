@@ -101,6 +101,7 @@ type base struct {
 
 func (b base) Node() vfs.Node  { return b.n }
 func (b base) Seekable() bool  { return true }
+func (b base) Unmoving()       {} // Linux's null_lseek and noop_llseek
 func (b base) Sync(bool) error { return syscall.EINVAL }
 func (b base) Close() error    { return nil }
 

@@ -62,6 +62,9 @@ func TestDevices(t *testing.T) {
 		if !o.File.Seekable() || o.File.Ready() != poll.In|poll.Out || o.File.Sync(false) != syscall.EINVAL || o.File.Node() != o.Path.Node() {
 			t.Errorf("%s is no character device", d.name)
 		}
+		if _, ok := o.File.(vfs.Unmoving); !ok {
+			t.Errorf("%s: the position moves", d.name)
+		}
 		a, _ := o.Path.Node().Attr()
 		if a.Type != vfs.TypeChar || vfs.Major(a.Rdev) != 1 {
 			t.Errorf("%s: %+v", d.name, a)

@@ -274,6 +274,75 @@ func TestOrphans(t *testing.T) {
 	}
 }
 
+// A file without a name is an orphan until it has one: a crash takes it away, a link
+// keeps it, and the end of the last open file ends it.
+func TestNamelessFiles(t *testing.T) {
+	needTools(t)
+	for _, f := range features[:4] {
+		if strings.Contains(f.name, "nojournal") {
+			continue
+		}
+		d := image(t, f.kib, f.args...)
+		m := mount(t, d, false)
+		root := m.Root()
+		if _, err := mk(t, root, "plain", vfs.TypeFile).(vfs.TmpFiler).TmpFile(vfs.NewNode{Type: vfs.TypeFile}); err != syscall.ENOTDIR {
+			t.Errorf("in a file: %v", err)
+		}
+		var nodes []vfs.Node
+		var open []vfs.File
+		for k := range 3 {
+			n, err := root.(vfs.TmpFiler).TmpFile(vfs.NewNode{Type: vfs.TypeFile, Mode: 0o640, UID: 7, GID: 8})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := n.Open(2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := writeAt(n, bytes.Repeat([]byte{byte('a' + k)}, 5000), 0); err != nil {
+				t.Fatal(err)
+			}
+			if a, err := n.Attr(); err != nil || a.Nlink != 0 || a.Mode != 0o640 || a.UID != 7 || a.GID != 8 || a.Size != 5000 {
+				t.Fatalf("%+v, %v", a, err)
+			}
+			nodes, open = append(nodes, n), append(open, h)
+		}
+		if err := root.Link("kept", nodes[1]); err != nil {
+			t.Fatal(err)
+		}
+		if err := nodes[1].SetAttr(vfs.SetSize, vfs.Attr{Size: 4000}); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		st, _ := m.StatFS()
+		crash := &disk{b: bytes.Clone(d.b)}
+		m2 := mount(t, crash, false)
+		if st2, _ := m2.StatFS(); st2.Ffree != st.Ffree+2 {
+			t.Errorf("%s: %d inodes are free, %d before the crash", f.name, st2.Ffree, st.Ffree)
+		}
+		if p, err := readAll(m2.at("/kept")); err != nil || !bytes.Equal(p, bytes.Repeat([]byte("b"), 4000)) {
+			t.Errorf("%s: %d bytes are kept, %v", f.name, len(p), err)
+		}
+		m2.quiet()
+		m2.unmount()
+		fsck(t, crash.b)
+		for _, h := range open {
+			h.Close()
+		}
+		if err := root.Link("late", nodes[0]); err != syscall.ENOENT {
+			t.Errorf("link of a closed file: %v", err)
+		}
+		if st2, _ := m.StatFS(); st2.Ffree != st.Ffree+2 {
+			t.Errorf("%s: %d inodes are free, %d while they were open", f.name, st2.Ffree, st.Ffree)
+		}
+		m.quiet()
+		m.unmount()
+		fsck(t, d.b)
+	}
+}
+
 // Journals that debugfs wrote, with each sort of checksum.
 func TestReplaysJournalsOfDebugfs(t *testing.T) {
 	needTools(t)

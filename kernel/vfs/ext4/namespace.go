@@ -210,6 +210,25 @@ func (i *inode) Make(name string, n vfs.NewNode) (vfs.Node, error) {
 	return kid, nil
 }
 
+// TmpFile makes a file without a name, on the orphan list until Link gives it one: a
+// crash, or the end of its last open file, takes it away (vfs.TmpFiler).
+func (i *inode) TmpFile(n vfs.NewNode) (vfs.Node, error) {
+	var k *inode
+	err := i.change(2*creditsInode, func(h *handle) (err error) {
+		if k, err = i.fs.newInode(h, i, n); err != nil {
+			return err
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.links = 0
+		return i.fs.addOrphan(h, k)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
 // Link is vfs.Node's.
 func (i *inode) Link(name string, n vfs.Node) error {
 	k, ok := n.(*inode)
@@ -219,7 +238,7 @@ func (i *inode) Link(name string, n vfs.Node) error {
 	if k.typ == vfs.TypeDir {
 		return syscall.EPERM
 	}
-	return i.change(creditsDir+creditsInode, func(h *handle) error {
+	return i.change(creditsDir+2*creditsInode, func(h *handle) error {
 		if len(name) > maxName {
 			return syscall.ENAMETOOLONG
 		}
@@ -231,7 +250,7 @@ func (i *inode) Link(name string, n vfs.Node) error {
 		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		if k.dead || k.links == 0 && !k.orphan {
+		if k.dead || k.dying || k.links == 0 && !k.orphan {
 			return syscall.ENOENT
 		}
 		if k.links >= linkMax {

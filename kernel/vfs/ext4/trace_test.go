@@ -122,12 +122,16 @@ func (x *tracer) step() {
 			n.Target = string(bytes.Repeat([]byte("t"), 1+x.r.IntN(200)))
 			mk.typ, mk.target = n.Type, n.Target
 		}
-		x.note("make %s/%s %#o", path, name, n.Type)
-		_, err := dir.Make(name, n)
 		want := error(nil)
 		if kid != nil {
 			want = syscall.EEXIST
 		}
+		if n.Type == vfs.TypeFile && x.r.IntN(4) == 0 {
+			x.makeNameless(dir, path, name, d, want)
+			return
+		}
+		x.note("make %s/%s %#o", path, name, n.Type)
+		_, err := dir.Make(name, n)
 		if x.expect("make", err, want) {
 			d.kids[name] = mk
 		}
@@ -317,6 +321,34 @@ func (x *tracer) step() {
 			x.fail(path+"/"+name, got, kid.data)
 		}
 	}
+}
+
+// makeNameless makes a file without a name, writes to it, gives it one, or not, and
+// closes it.
+func (x *tracer) makeNameless(dir vfs.Node, path, name string, d *model, want error) {
+	p := x.bytes(1 + x.r.IntN(x.most/4))
+	linked := x.r.IntN(3) > 0
+	x.note("make without a name in %s, %d bytes, then %s %v", path, len(p), name, linked)
+	n, err := dir.(vfs.TmpFiler).TmpFile(vfs.NewNode{Type: vfs.TypeFile, Mode: 0o600})
+	if !x.expect("tmpfile", err, nil) {
+		return
+	}
+	f, err := n.Open(syscall.O_RDWR)
+	if !x.expect("open", err, nil) {
+		return
+	}
+	defer f.Close()
+	wrote := x.expect("write", writeAt(n, p, 0), nil)
+	if a, err := n.Attr(); err != nil || a.Nlink != 0 {
+		x.t.Fatalf("%d links, %v", a.Nlink, err)
+	}
+	if !linked || !x.expect("link", dir.Link(name, n), want) {
+		return
+	}
+	if !wrote {
+		p, _ = readAll(n)
+	}
+	d.kids[name] = &model{typ: vfs.TypeFile, links: 1, data: p}
 }
 
 func (x *tracer) fail(path string, got, want []byte) {

@@ -162,6 +162,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, 0, _IOLBF, 0);
 	syscall(SYS_close_range, 3, ~0U, 0); /* whatever the caller left open */
 	signal(SIGPIPE, SIG_DFL);
+	setpriority(PRIO_PROCESS, 0, 0); /* nor how nice it was */
 	int n = 0;
 	for (struct conf_case *c = cases; c; c = c->next) {
 		int want = argc == 1;

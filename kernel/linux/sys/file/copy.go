@@ -92,6 +92,11 @@ func copyRange(t *task.Task, in *fd.Open, off int64, out *fd.Open, outOff int64,
 	buf := buffers.Get().(*[64 << 10]byte)
 	defer buffers.Put(buf)
 	var dst, src vfs.Bytes
+	most, err := mayWrite(t, out, outOff, int(n))
+	if err != nil {
+		return 0, err
+	}
+	n = uint64(most)
 	total := 0
 	for uint64(total) < n {
 		dst = vfs.Bytes{B: buf[:min(uint64(len(buf)), n-uint64(total))]}
@@ -287,6 +292,10 @@ func fromPipe(t *task.Task, in, out *fd.Open, inAddr, outAddr uint64, n int, now
 	pos := off
 	if off < 0 && !out.Stream() {
 		pos = out.Pos()
+	}
+	n, err := mayWrite(t, out, pos, n)
+	if err != nil {
+		return 0, err
 	}
 	full := false
 	var src vfs.Bytes

@@ -362,6 +362,24 @@ func TestTerminalCalls(t *testing.T) {
 		call("prlimit", nil, 302, 0, abi.RLIMIT_FSIZE, r.bytes(u64(10, 10)), 0)
 		f, _ := p.Call(2, r.str("/t/f"), syscall.O_RDWR|syscall.O_CREAT, 0o644)
 		call("write at the limit", nil, 18, f, b, 4, 0)
+		if n, err := p.Call(18, f, b, 8, 6); n != 4 || err != nil {
+			t.Errorf("write across the limit: %d, %v", n, err)
+		}
+		big, _ := p.Call(2, r.str("/t/big"), syscall.O_RDWR|syscall.O_CREAT|syscall.O_APPEND, 0o644)
+		for _, want := range []uint64{7, 3} {
+			if n, err := p.Call(1, big, b, 7); n != want || err != nil {
+				t.Errorf("append across the limit: %d, %v", n, err)
+			}
+		}
+		call("append at the limit", syscall.EFBIG, 1, big, b, 1)
+		call("writev at the limit", syscall.EFBIG, 20, big, r.iov("x"), 1)
+		to, _ := p.Call(2, r.str("/t/to"), syscall.O_RDWR|syscall.O_CREAT, 0o644)
+		call("lseek", nil, 8, to, 5, 0)
+		call("lseek", nil, 8, f, 0, 0)
+		if n, err := p.Call(40, to, f, 0, 100); n != 5 || err != nil {
+			t.Errorf("sendfile across the limit: %d, %v", n, err)
+		}
+		call("sendfile at the limit", syscall.EFBIG, 40, to, big, b+8, 1)
 		call("write beyond the limit", syscall.EFBIG, 18, f, b, 4, 10)
 		call("truncate beyond the limit", syscall.EFBIG, 77, f, 11)
 		call("fallocate beyond the limit", syscall.EFBIG, 285, f, 0, 0, 100)

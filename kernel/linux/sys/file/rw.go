@@ -1,6 +1,7 @@
 package file
 
 import (
+	"math"
 	"sync"
 	"syscall"
 
@@ -61,7 +62,7 @@ func writeOpen(t *task.Task, o *fd.Open, u *mm.User) (int, error) {
 		}
 		return n, err
 	}
-	if err := mayGrow(t, o, -1, u.Left()); err != nil {
+	if err := limitSize(t, o, -1, u); err != nil {
 		return 0, err
 	}
 	n, err := o.Write(t, u)
@@ -69,24 +70,37 @@ func writeOpen(t *task.Task, o *fd.Open, u *mm.User) (int, error) {
 	return n, err
 }
 
-// mayGrow enforces RLIMIT_FSIZE for a write of n bytes at off (negative: at the
-// position): EFBIG with SIGXFSZ where nothing may be written. A write that would cross
-// the limit is let through whole: the limit guards against runaway programs.
-func mayGrow(t *task.Task, o *fd.Open, off int64, n int) error {
-	lim := t.Proc().Limit(abi.RLIMIT_FSIZE).Cur
-	if lim == abi.RLIM_INFINITY || n == 0 {
+// limitSize cuts a write at off (negative: at the position) off at RLIMIT_FSIZE: EFBIG
+// with SIGXFSZ where nothing may be written.
+func limitSize(t *task.Task, o *fd.Open, off int64, u *mm.User) error {
+	if t.Proc().Limit(abi.RLIMIT_FSIZE).Cur == abi.RLIM_INFINITY || u.Left() == 0 {
 		return nil
 	}
-	if off < 0 {
+	n, err := mayWrite(t, o, off, u.Left())
+	u.Limit(n)
+	return err
+}
+
+// mayWrite is how many of n bytes the limit lets be written at off.
+func mayWrite(t *task.Task, o *fd.Open, off int64, n int) (int, error) {
+	lim := t.Proc().Limit(abi.RLIMIT_FSIZE).Cur
+	node := o.File().Node()
+	if lim == abi.RLIM_INFINITY || n == 0 || node == nil {
+		return n, nil
+	}
+	a, err := node.Attr()
+	switch {
+	case err != nil || a.Type != vfs.TypeFile:
+		return n, nil
+	case o.Flags()&syscall.O_APPEND != 0:
+		off = a.Size
+	case off < 0:
 		off = o.Pos()
 	}
-	if node := o.File().Node(); node == nil || uint64(off) < lim {
-		return nil
-	} else if a, err := node.Attr(); err != nil || a.Type != vfs.TypeFile {
-		return nil
+	if uint64(off) >= lim {
+		return 0, tooLong(t, int64(min(lim, math.MaxInt64-1))+1)
 	}
-	_ = t.Send(abi.Siginfo{Signo: int32(syscall.SIGXFSZ), Code: abi.SI_USER, PID: int32(t.Proc().PID()), UID: t.Creds().UID})
-	return syscall.EFBIG
+	return int(min(uint64(n), lim-uint64(off))), nil
 }
 
 // written takes set-ID bits away from a file that somebody without CAP_FSETID has
@@ -142,7 +156,7 @@ func pwrite64(t *task.Task, a *sys.Args) (uint64, error) {
 		err = syscall.EFAULT
 	default:
 		u := getUser(t, a[1], a[2])
-		if err = mayGrow(t, o, int64(a[3]), u.Left()); err == nil {
+		if err = limitSize(t, o, int64(a[3]), u); err == nil {
 			n, err = o.WriteAt(t, u, int64(a[3]))
 			written(t, o, n)
 		}
@@ -314,7 +328,7 @@ func writeVecOpen(t *task.Task, o *fd.Open, a *sys.Args, off int64, flags uint64
 	case off < 0:
 		n, err = writeOpen(t, o, &v.user)
 	default:
-		if err = mayGrow(t, o, off, v.user.Left()); err == nil {
+		if err = limitSize(t, o, off, &v.user); err == nil {
 			n, err = o.WriteAt(t, &v.user, off)
 			written(t, o, n)
 		}

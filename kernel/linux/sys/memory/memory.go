@@ -73,55 +73,73 @@ func mmap(t *task.Task, a *sys.Args) (uint64, error) {
 			return 0, err
 		}
 		defer o.Release()
-		if err := describe(t, &r, o); err != nil {
+		held, err := describe(t, &r, o)
+		if err != nil {
 			return 0, err
+		}
+		if held != nil { // the mapping, if there is one by then, has its own hold
+			defer held.LetMap()
 		}
 	}
 	return t.Mem().Mmap(r)
 }
 
 // describe fills in what is to be mapped, with the checks of Linux's do_mmap.
-func describe(t *task.Task, r *mm.MapRequest, o *fd.Open) error {
+//
+// What it returns beside an error is held, so that no seal comes in between, and is the
+// caller's to let go.
+func describe(t *task.Task, r *mm.MapRequest, o *fd.Open) (sealed, error) {
 	if r.Length == 0 {
-		return syscall.EINVAL
+		return nil, syscall.EINVAL
 	}
 	r.File, r.Max = o.File(), mm.ProtRead|mm.ProtWrite|mm.ProtExec
 	where := o.Where()
 	shared := r.Flags&mapType == mapShared || r.Flags&mapType == mapValidate
 	if shared && !o.CanWrite() {
 		if r.Prot&mm.ProtWrite != 0 {
-			return syscall.EACCES
+			return nil, syscall.EACCES
 		}
 		r.Max &^= mm.ProtWrite
 	}
 	if !o.CanRead() {
-		return syscall.EACCES
+		return nil, syscall.EACCES
 	}
 	if where.M != nil && where.M.Flags()&vfs.MountNoExec != 0 {
 		if r.Prot&mm.ProtExec != 0 {
-			return syscall.EPERM
+			return nil, syscall.EPERM
 		}
 		r.Max &^= mm.ProtExec
 	}
-	if m, ok := r.File.(sealed); ok && shared && r.Max&mm.ProtWrite != 0 {
-		if err := m.MayMap(true); err != nil {
-			if r.Prot&mm.ProtWrite != 0 {
-				return err
-			}
+	r.Ref = func() { o.Retain() }
+	r.Unref = func() { o.Release() }
+	m, held := r.File.(sealed)
+	if held = held && shared && r.Max&mm.ProtWrite != 0; held {
+		if err := m.HoldMap(); err == nil {
+			r.Ref = func() { o.Retain(); m.HoldMapAgain() }
+			r.Unref = func() { m.LetMap(); o.Release() }
+		} else if held = false; r.Prot&mm.ProtWrite != 0 {
+			return nil, err
+		} else {
 			r.Max &^= mm.ProtWrite
 		}
 	}
-	r.Ref = func() { o.Retain() }
-	r.Unref = func() { o.Release() }
 	if where.M != nil {
 		ctx := t.FS()
 		r.Path = func() string { return ctx.Tree.PathString(ctx.Root(), where) }
 	}
-	return nil
+	if !held {
+		return nil, nil
+	}
+	return m, nil
 }
 
-// sealed is a file that may forbid shared mappings that can be written to (memfd).
-type sealed interface{ MayMap(writable bool) error }
+// sealed is a file that may forbid shared mappings that can be written to, and counts
+// them (memfd).
+type sealed interface {
+	HoldMap() error
+	HoldMapAgain()
+	LetMap()
+}
 
 // allowLocking tells the space whether the caller may lock beyond the limit.
 func allowLocking(t *task.Task) { t.Mem().SetIPCLock(t.Creds().Has(capIPCLock)) }
