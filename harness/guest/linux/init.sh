@@ -7,6 +7,7 @@
 #   osv_files=/path=value,/path=value     the same for files under /sys
 #   osv_ports=tcp:11211,udp:11211         open ports that mean "ready"
 #   osv_svc="memcached -u root ..."       the service; none = only say ready
+#   osv_xdp=eth0                          put the XDP cache on this interface first
 #   osv_syms=1                            list the kernel's code symbols, for a profile
 #   osv_end=poweroff                      power off once ready
 echo "OSV-GUEST init"
@@ -47,6 +48,13 @@ for f in $osv_files; do
 	echo "${f#*=}" >"${f%%=*}" || fail "file $f"
 done
 unset IFS
+
+if [ -n "$osv_xdp" ]; then
+	while read -r m; do
+		insmod "/lib/modules/$m" || fail "module $m"
+	done </lib/modules/xdp
+	xdpload "$osv_xdp" || fail "XDP cache on $osv_xdp"
+fi
 
 name=none
 if [ -n "$osv_svc" ]; then

@@ -46,7 +46,7 @@ var initScript []byte
 
 // buildVersion changes when the way an image is made changes; images of another
 // version are not used again.
-const buildVersion = "2"
+const buildVersion = "3"
 
 // Suite is the Debian release that guests are made of, whatever the host runs,
 // so that baselines of two hosts are the same software.
@@ -87,6 +87,7 @@ type Image struct {
 	Packages      []Package `json:"packages"`
 	Digest        string    `json:"digest"` // of everything that went in
 	Note          string    `json:"note,omitempty"`
+	xdp           bool      // made by WithXDP
 }
 
 // Config says where images are kept.
@@ -237,7 +238,7 @@ func (c Config) fetch(ctx context.Context, p Package, store string) (string, err
 // imageDigest names an image by all that goes into it.
 func imageDigest(pkgs []Package) string {
 	h := sha256.New()
-	fmt.Fprintln(h, buildVersion, programs, kernelModules)
+	fmt.Fprintln(h, buildVersion, programs, kernelModules, xdpModules)
 	for _, p := range pkgs {
 		fmt.Fprintln(h, p.Name, p.SHA256)
 	}
@@ -260,7 +261,7 @@ func loadImage(dir string) (Image, error) {
 		_, err = os.Stat(u)
 		img.Unpacked = u
 	}
-	for _, f := range []string{img.Kernel, img.Initrd, img.BareInitrd} {
+	for _, f := range []string{img.Kernel, img.Initrd, img.BareInitrd, filepath.Join(dir, "xdp.cpio")} {
 		if err == nil {
 			_, err = os.Stat(f)
 		}
@@ -268,7 +269,7 @@ func loadImage(dir string) (Image, error) {
 	return img, err
 }
 
-// build makes vmlinuz, vmlinux, guest.cpio, bare.cpio and image.json in dir.
+// build makes vmlinuz, vmlinux, guest.cpio, bare.cpio, xdp.cpio and image.json in dir.
 func build(ctx context.Context, dir string, pkgs []Package, debs []string, digest string) error {
 	kfiles, err := readDeb(ctx, debs[0], func(name string) bool {
 		return strings.HasPrefix(name, "boot/vmlinuz-") || strings.HasSuffix(name, ".ko") && wantedDir(name) ||
@@ -328,6 +329,10 @@ func build(ctx context.Context, dir string, pkgs []Package, debs []string, diges
 	for name, data := range files {
 		root.file(name, data, 0o755)
 	}
+	xdp, err := xdpRoot(kfiles, modules)
+	if err != nil {
+		return err
+	}
 	bare := newRoot(bb.data)
 	bare.file("init", []byte(bareInit), 0o755)
 
@@ -343,6 +348,7 @@ func build(ctx context.Context, dir string, pkgs []Package, debs []string, diges
 		"vmlinuz":    bytesOf(kernel),
 		"guest.cpio": root.write,
 		"bare.cpio":  bare.write,
+		"xdp.cpio":   xdp.write,
 	} {
 		if err := writeFile(filepath.Join(dir, name), write); err != nil {
 			return err
@@ -353,7 +359,7 @@ func build(ctx context.Context, dir string, pkgs []Package, debs []string, diges
 
 // wantedDir keeps the reader from holding all of the kernel's 90 MB of modules.
 func wantedDir(name string) bool {
-	for _, d := range []string{"/drivers/virtio/", "/drivers/net/", "/net/core/", "/drivers/char/hw_random/"} {
+	for _, d := range []string{"/drivers/virtio/", "/drivers/net/", "/net/core/", "/net/sched/", "/drivers/char/hw_random/"} {
 		if i := strings.Index(name, d); i >= 0 && !strings.Contains(name[i+len(d):], "/") {
 			return true
 		}

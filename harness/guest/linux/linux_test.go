@@ -137,6 +137,9 @@ func goodKernel() tree {
 		d + "net/core/failover.ko":                 module(""),
 		d + "drivers/char/hw_random/virtio-rng.ko": module("rng-core"),
 		d + "drivers/net/wireless/other.ko":        module(""),
+		d + "net/sched/sch_ingress.ko":             module("sch_anchor"),
+		d + "net/sched/sch_anchor.ko":              module("failover"),
+		d + "net/sched/cls_bpf.ko":                 module(""),
 	}
 }
 

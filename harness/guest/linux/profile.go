@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"osv/harness/guest/xdpcache"
 	"osv/harness/vm"
 )
 
@@ -35,6 +36,7 @@ type Profile struct {
 	// Threads gives the service's number of threads for a number of vCPUs.
 	Threads    func(vcpus int) int
 	ThreadsWhy string
+	xdp        bool // with the cache of package xdpcache in the kernel
 }
 
 // Stock is Debian as it comes: its kernel defaults with all mitigations, its
@@ -95,7 +97,7 @@ var BusyPoll = func() Profile {
 }()
 
 // Profiles are the profiles by name.
-var Profiles = map[string]Profile{Stock.Name: Stock, Tuned.Name: Tuned, BusyPoll.Name: BusyPoll}
+var Profiles = map[string]Profile{Stock.Name: Stock, Tuned.Name: Tuned, BusyPoll.Name: BusyPoll, XDP.Name: XDP}
 
 // Service is what the guest runs.
 type Service struct {
@@ -188,6 +190,9 @@ func (g Guest) Append(vcpus int) (string, error) {
 		words = append(words, "osv_ports="+strings.Join(g.Service.Ports, ","),
 			`osv_svc="`+strings.Join(g.argv(vcpus), " ")+`"`)
 	}
+	if g.Profile.xdp {
+		words = append(words, "osv_xdp=eth0")
+	}
 	if g.Symbols {
 		words = append(words, "osv_syms=1")
 	}
@@ -226,6 +231,9 @@ func (g Guest) argv(vcpus int) []string {
 
 // Spec is base with this guest in it.
 func (g Guest) Spec(base vm.Spec) (vm.Spec, error) {
+	if err := g.checkXDP(max(base.CPUs, 1)); err != nil {
+		return base, err
+	}
 	var err error
 	base.Kernel, base.Initrd, base.RNG = g.Image.Kernel, g.Image.Initrd, true
 	base.Append, err = g.Append(max(base.CPUs, 1))
@@ -324,6 +332,10 @@ func (g Guest) Ledger(vcpus int) []Fact {
 		for _, f := range g.Profile.Args[g.Service.Name] {
 			out = append(out, Fact{"service argument " + f.Name, f.Value, f.Why})
 		}
+	}
+	if g.Profile.xdp {
+		out = append(out, Fact{"XDP cache", fmt.Sprintf("%d keys of at most %d bytes, replies of at most %d bytes", xdpcache.MaxEntries, xdpcache.MaxKey, xdpcache.MaxReply),
+			"UDP GETs of cached keys are answered before the network stack, in the manner of BMC (NSDI 2021)"})
 	}
 	mitigations := Fact{Name: "mitigations", Value: "on (the kernel's default)"}
 	for _, f := range g.Profile.Cmdline {

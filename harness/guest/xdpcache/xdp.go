@@ -156,7 +156,7 @@ func (cfg Config) get(c *code) {
 		asm.StoreMem(asm.R7, udpLen, asm.R2, asm.Half),
 		asm.StoreImm(asm.R7, udpSum, 0, asm.Half),
 		asm.StoreImm(asm.R7, mcFrame+6, 0, asm.Half),
-		asm.JEq.Imm(asm.R8, 0, "drop"), asm.JGT.Imm(asm.R8, MaxReply, "drop"), // for the verifier
+		asm.JSLT.Imm(asm.R8, 1, "drop"), asm.JSGT.Imm(asm.R8, MaxReply, "drop"), // for the verifier
 		asm.Mov.Reg(asm.R1, asm.R6), asm.Mov.Imm(asm.R2, mcText),
 		asm.Mov.Reg(asm.R3, asm.R9), asm.Add.Imm(asm.R3, entryReply),
 		asm.Mov.Reg(asm.R4, asm.R8), asm.FnXdpStoreBytes.Call(), asm.JNE.Imm(asm.R0, 0, "drop"))
