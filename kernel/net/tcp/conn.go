@@ -168,6 +168,7 @@ type Conn struct {
 	lastAckSent seq.Num // SEG.ACK of the last segment sent
 	rcvMSS      int     // the peer's segment size, as seen
 	quickAcks   int     // ACKs that will not be delayed
+	ownAcks     int     // segments in order that will not share an ACK beyond the second
 	lastDataAt  int64   // when data last came in
 
 	// Options in use.

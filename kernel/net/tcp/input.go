@@ -166,9 +166,16 @@ func (c *Conn) noteOld(s *Segment) {
 		return
 	}
 	c.count.Duplicate++
+	c.repeated()
 	if end := s.Seq.Add(s.n); c.sackOK && end.LessEq(c.rcvNxt) {
 		c.dsack = oooRange{start: s.Seq, end: end}
 	}
+}
+
+// repeated takes note of octets that came again.
+func (c *Conn) repeated() {
+	c.quickAcks = max(c.quickAcks, quickAcksAfterDup)
+	c.ownAcks = ownAcksAfterDisorder
 }
 
 // echoTimestamp is R3 of RFC 7323 §5.3: which timestamp the next ACK echoes.
@@ -243,9 +250,11 @@ func (c *Conn) inputText(s *Segment) {
 		c.learnRcvMSS(s)
 		c.tuneRTT(s)
 		c.lastDataAt = c.now
+		c.ackBefore()
 	}
 	dupFrom := s.Seq
 	if s.Seq.Less(c.rcvNxt) { // in part, or all of the octets, seen before
+		c.repeated()
 		if c.sackOK {
 			c.dsack = oooRange{start: dupFrom, end: seq.Min(c.rcvNxt, s.Seq.Add(s.n))}
 		}
@@ -281,14 +290,20 @@ func (c *Conn) inputText(s *Segment) {
 	}
 }
 
-// inputInOrder takes octets that begin at RCV.NXT.
-func (c *Conn) inputInOrder(s *Segment) {
-	if c.ackNow && len(c.ooo.r) > 0 {
-		// The ACK of the segment before, in this batch: with a hole each has its own.
-		// A peer that takes reordering for loss goes on sending again until it hears
-		// that the hole is being filled.
+// ackBefore sends the ACK that the segment before is due, in this batch: with a
+// hole each segment has its own. A peer that takes reordering for loss goes on
+// sending again until it hears that the hole is being filled.
+func (c *Conn) ackBefore() {
+	if c.ackNow && (len(c.ooo.r) > 0 || c.ownAcks > 0) {
 		c.sendAck()
 	}
+	if c.ownAcks > 0 {
+		c.ownAcks--
+	}
+}
+
+// inputInOrder takes octets that begin at RCV.NXT.
+func (c *Conn) inputInOrder(s *Segment) {
 	b, n := s.Buf, s.n
 	s.Buf, s.n = nil, 0
 	c.rcvNxt = c.rcvNxt.Add(n)
@@ -323,6 +338,7 @@ func (c *Conn) inputOutOfOrder(s *Segment) {
 	b, n := s.Buf, s.n
 	s.Buf, s.n = nil, 0
 	c.count.OutOfOrder++
+	c.ownAcks = ownAcksAfterDisorder
 	if c.ooo.mem+chainMem(b) > max(4*c.rcvLimit, 1<<16) {
 		b.Put() // tiny segments must not hold the memory of full ones
 		c.count.Dropped++
@@ -335,6 +351,7 @@ func (c *Conn) inputOutOfOrder(s *Segment) {
 	}
 	if ok && c.sackOK {
 		if dup.start != dup.end {
+			c.repeated()
 			c.dsack = oooRange{start: dup.start, end: dup.end}
 		}
 		c.noteSack(s.Seq)

@@ -54,6 +54,7 @@ func (c *Conn) quickInput(s *Segment) bool {
 		c.learnRcvMSS(s)
 		c.tuneRTT(s)
 		c.lastDataAt = c.now
+		c.ackBefore()
 		c.inputInOrder(s)
 	}
 	return true

@@ -13,6 +13,16 @@ import (
 // peer's slow start waits for each.
 const quickAcksAtStart = 16
 
+// After octets that came again, so many ACKs are not delayed: the peer is
+// recovering, and learns by them whether it had to. After any disorder, so many
+// segments in order are acknowledged each by itself or with one other, though
+// more are processed together: a peer that measures the path by ACKs, and may
+// lose or reorder some of them, needs all that RFC 5681 §4.2 promises it.
+const (
+	quickAcksAfterDup    = 16
+	ownAcksAfterDisorder = 64
+)
+
 // maxWindow is the largest window that the field and the shift can express.
 func (c *Conn) maxWindow() int { return 0xffff << c.rcvScale }
 
@@ -164,7 +174,7 @@ func (c *Conn) wantAck() {
 		c.ackNow = true
 		return
 	}
-	if c.quickAcks > 0 && !c.interactive() {
+	if c.quickAcks > 0 && (!c.interactive() || c.ownAcks > 0) {
 		c.quickAcks--
 		c.ackNow = true
 		return
