@@ -280,7 +280,7 @@ func (r *Runner) window(ctx context.Context, m *member, win design.Window) (err 
 	var again []string
 	for try := 1; ; try++ {
 		r.event(fmt.Sprintf("boot %d: %s, %s, %s", b.Index+1, c.System, c.Workload, c.Placement), false)
-		res, err := r.measure(ctx, g, w, m.client, filepath.Join(r.Dir, hdr), fmt.Sprintf("boot %d %s %s %s", b.Index, c.System, c.Placement, c.Workload))
+		s, err := r.sample(ctx, m, w, c, filepath.Join(r.Dir, hdr), try)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -299,13 +299,12 @@ func (r *Runner) window(ctx context.Context, m *member, win design.Window) (err 
 			}
 			continue
 		}
-		if why := r.onceMore(c, res, try); why != "" {
-			again = append(again, why)
-			r.event(fmt.Sprintf("%s on %s: %s; again", c.Workload, c.System, why), true)
+		if s.Metrics == nil { // does not count
+			again = append(again, s.Why)
+			r.event(fmt.Sprintf("%s on %s: %s; again", c.Workload, c.System, s.Why), true)
 			continue
 		}
-		clean, why := verdict(res, c.Placement)
-		s := &journal.Sample{Cell: c, Boot: b.Index, Pair: b.Pair, Window: win.N, Metrics: Metrics(res, c.Placement), Result: res, Clean: clean, Why: why, Again: again}
+		s.Cell, s.Boot, s.Pair, s.Window, s.Again = c, b.Index, b.Pair, win.N, append(again, s.Again...)
 		if _, err := os.Stat(filepath.Join(r.Dir, hdr)); err == nil {
 			s.HDR = hdr
 		}
@@ -316,6 +315,23 @@ func (r *Runner) window(ctx context.Context, m *member, win design.Window) (err 
 		r.done[win] = true
 		return nil
 	}
+}
+
+// sample measures a cell once; a sample without metrics does not count, and Why says
+// why the cell is to be measured again.
+func (r *Runner) sample(ctx context.Context, m *member, w design.Workload, c design.Cell, hdr string, try int) (*journal.Sample, error) {
+	if w.Knee != nil {
+		return r.knee(ctx, m, w, c)
+	}
+	res, err := r.measure(ctx, m.g, w, m.client, hdr, fmt.Sprintf("boot %d %s %s %s", m.boot.Index, c.System, c.Placement, c.Workload))
+	if err != nil {
+		return nil, err
+	}
+	if why := r.onceMore(c, res, try); why != "" {
+		return &journal.Sample{Why: why}, nil
+	}
+	clean, why := verdict(res, c.Placement)
+	return &journal.Sample{Metrics: Metrics(res, c.Placement), Result: res, Clean: clean, Why: why}, nil
 }
 
 // onceMore says why a window is to be measured again after so many tries, "" where
@@ -329,7 +345,7 @@ func (r *Runner) onceMore(c design.Cell, res load.Result, try int) string {
 	if clean, why := verdict(res, c.Placement); !clean {
 		return why
 	}
-	if float64(r.again) >= max(3, repeat.Share*float64(r.total)) {
+	if !r.mayRepeat() {
 		return ""
 	}
 	why := busyHost(res, c.Placement, speed)
@@ -338,6 +354,9 @@ func (r *Runner) onceMore(c design.Cell, res load.Result, try int) string {
 	}
 	return why
 }
+
+// mayRepeat reports whether the run has repeats for a busy host left.
+func (r *Runner) mayRepeat() bool { return float64(r.again) < max(3, repeat.Share*float64(r.total)) }
 
 // hostSpeed is the guest instructions that a nanosecond of vCPU time executed, as a
 // share of what is usual for the cell: the median of its windows so far, those that

@@ -23,6 +23,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"slices"
 
@@ -84,6 +85,9 @@ type Workload struct {
 	// baseline answered of it at which this one is offered, open loop.
 	RateOf    string  `yaml:"rate_of,omitempty" json:"rate_of,omitempty"`
 	RateShare float64 `yaml:"rate_share,omitempty" json:"rate_share,omitempty"`
+	// Knee makes each window a search for the largest rate whose p99 latency stays
+	// within the plan's SLO.
+	Knee *Knee `yaml:"knee,omitempty" json:"knee,omitempty"`
 	// Systems limits the workload to some systems; empty = all.
 	Systems []string `yaml:"systems,omitempty" json:"systems,omitempty"`
 	// Windows is how often each boot measures it; a boot's value is the median of
@@ -91,6 +95,22 @@ type Workload struct {
 	Windows int `yaml:"windows,omitempty" json:"windows,omitempty"`
 	// Placements limits it to some of the plan's placements; empty = all.
 	Placements []Placement `yaml:"placements,omitempty" json:"placements,omitempty"`
+}
+
+// Knee is how such a search goes: between two rates (requests/s), the lower of which
+// should be carried and the higher not, by bisection on logarithms until they are
+// Tolerance (0.05 = 5 %) apart. The majority of Repeats loads decides on a rate.
+type Knee struct {
+	Low       float64 `yaml:"low" json:"low"`
+	High      float64 `yaml:"high" json:"high"`
+	Tolerance float64 `yaml:"tolerance" json:"tolerance"`
+	Repeats   int     `yaml:"repeats" json:"repeats"`
+}
+
+// loads is the most loads that a search makes where no repeat differs.
+func (k Knee) loads() int {
+	steps := math.Ceil(math.Log2(math.Log(k.High/k.Low) / math.Log1p(k.Tolerance)))
+	return (2 + max(0, int(steps))) * (k.Repeats/2 + 1)
 }
 
 // Plan is a whole run.
@@ -185,6 +205,12 @@ func (p Plan) Check() error {
 				return fmt.Errorf("plan: workload %s: a share of %v of %q: want an earlier workload, a share above 0 and the baseline", w.Name, w.RateShare, w.RateOf)
 			}
 			w.Spec.Rate = 1 // known when it runs
+		}
+		if k := w.Knee; k != nil {
+			if p.SLO <= 0 || w.Family != "" || w.RateOf != "" || !(k.Low > 0) || !(k.High > k.Low) || !(k.Tolerance > 0) || k.Repeats < 1 {
+				return fmt.Errorf("plan: workload %s: a knee between %v and %v requests/s to %v by %d loads: want a limit of latency (slo), two rates in order, a tolerance, a load or more, and no other rate", w.Name, k.Low, k.High, k.Tolerance, k.Repeats)
+			}
+			w.Spec.Rate = k.Low
 		}
 		loads[w.Name] = true
 		if err := w.Spec.WithDefaults().Check(); err != nil {

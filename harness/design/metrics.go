@@ -21,6 +21,7 @@ type Metric struct {
 var Metrics = []Metric{
 	{Name: "rate", Title: "Throughput", Unit: "req/s", Scale: 1, Higher: true, Digits: 4},
 	{Name: "bit_rate", Title: "Throughput", Unit: "Mbit/s", Scale: 1e-6, Higher: true, Digits: 4},
+	{Name: "knee", Title: "Highest rate within the limit of p99 latency", Unit: "req/s", Scale: 1, Higher: true, Digits: 3},
 	{Name: "p50", Title: "Median latency", Unit: "µs", Scale: 1e-3, Digits: 3},
 	{Name: "p99", Title: "p99 latency", Unit: "µs", Scale: 1e-3, Digits: 3},
 	{Name: "p999", Title: "p99.9 latency", Unit: "µs", Scale: 1e-3, Digits: 3},

@@ -14,6 +14,15 @@ const (
 	IperfPort        = "tcp:5201"
 )
 
+// knee is the search for the highest rate of UDP GET within the plan's limit of p99
+// latency.
+func knee(measure float64) Workload {
+	return Workload{Name: "udp-get-knee", Title: "memcached UDP GET, as much as p99 permits", Port: MemcachedUDPPort,
+		Knee: &Knee{Low: 500, High: 256000, Tolerance: 0.05, Repeats: 3},
+		Spec: load.Spec{Kind: load.MemcachedUDP, Mode: load.Open, Conns: 1, Outstanding: 8192, Keys: 1000, KeySize: "32", ValueSize: "32",
+			Warmup: seconds(measure / 4), Duration: seconds(measure)}}
+}
+
 func seconds(s float64) load.Duration { return load.Duration(s * float64(time.Second)) }
 
 // workloads of the default plan. 32 outstanding over UDP, since memcached on
@@ -94,6 +103,7 @@ func Full() Plan {
 	p.Name, p.Boots = "full", 10
 	p.Profiles = []string{"udp-get", "udp-set", "tcp-get"}
 	p.Workloads = append(append(workloads(5, 10), shapes(5)...), curve(5, 1000, 2000, 4000, 6000, 8000, 16000, 32000))
+	p.Workloads = append(p.Workloads, knee(0.5))
 	p.Workloads = append(p.Workloads, iperfBoth(5, 5)...)
 	return p
 }

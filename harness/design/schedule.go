@@ -206,7 +206,11 @@ func of(costs map[string]time.Duration, guest string) time.Duration {
 // Window is what one window takes.
 func (c Costs) Window(w Workload) time.Duration {
 	s := w.Spec.WithDefaults()
-	return s.Warmup.Std() + s.Duration.Std() + c.Start
+	each := s.Warmup.Std() + s.Duration.Std() + c.Start
+	if w.Knee != nil {
+		return time.Duration(w.Knee.loads()) * each
+	}
+	return each
 }
 
 // Estimate is a guess at the time that a run takes where done says which windows,

@@ -21,6 +21,7 @@ import (
 
 	"osv/harness/design"
 	"osv/harness/load"
+	"osv/harness/load/search"
 )
 
 // Format is the version of the lines; a reader refuses others.
@@ -87,6 +88,9 @@ type Sample struct {
 	HDR     string             `json:"hdr,omitempty"` // file in the results folder
 	Clean   bool               `json:"clean"`         // no loss, no error, no wrong reply
 	Why     string             `json:"why,omitempty"`
+	// Knee is the search that a sample of a knee workload is; Result is then its last
+	// load at the rate found.
+	Knee *search.Knee `json:"knee,omitempty"`
 	// Again are the reasons why earlier tries of this window do not count.
 	Again []string `json:"again,omitempty"`
 }

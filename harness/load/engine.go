@@ -96,7 +96,7 @@ func (e *Engine) Edge(now int64) error {
 		e.closed = true
 		used := cpuTime() - e.cpu0
 		if e.polling {
-			used = e.busy - e.busy0
+			used = min(e.busy-e.busy0, e.end-e.start) // a turn that the host held up reaches past the end
 		}
 		e.ClientCPU = float64(used) / float64(e.end-e.start)
 		var err error
@@ -165,6 +165,10 @@ func (e *Engine) OpenLoop() bool { return e.arrivals != nil }
 func (e *Engine) Result() Result {
 	r := Result{Spec: e.Spec, ClientCPU: e.ClientCPU, Probes: e.Probes}
 	e.Rec.Fill(&r)
+	if e.OpenLoop() && e.closed {
+		// What the schedule still held when the window ended was due in it and not sent.
+		r.Offered += e.Spec.Rate * float64(max(0, e.end-max(e.next, e.start))) / 1e9 / r.Seconds
+	}
 	r.Guard = Judge(r, 0)
 	return r
 }

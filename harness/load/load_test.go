@@ -258,6 +258,10 @@ func TestWaitTime(t *testing.T) {
 	if r := e.Result(); r.ClientCPU != 0.5 {
 		t.Errorf("busy share %v", r.ClientCPU)
 	}
+	// A second at 1,000/s of which none was sent; at the start two were looked at.
+	if r := e.Result(); r.Offered < 999 || r.Offered > 1000 {
+		t.Errorf("offered %v/s", r.Offered)
+	}
 	s.Rate = 0
 	if _, err := NewEngine(s, endless{}, false); err == nil {
 		t.Error("no rate accepted")

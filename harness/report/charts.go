@@ -23,6 +23,7 @@ func (d *Data) Charts(s Summary) ([]plot.Chart, error) {
 	for _, m := range []string{"rate", "bit_rate"} {
 		add(d.throughput(s, m))
 	}
+	add(d.knees(s))
 	out = append(out, d.ratios(s)...)
 	add(d.perRequest(s, "instructions", "instructions"))
 	add(d.perRequest(s, "vcpu_ns", "vcpu-time"))
@@ -279,6 +280,18 @@ func (d *Data) throughput(s Summary, metric string) (plot.Chart, bool) {
 	return plot.Rows(c, rows, plot.RowOptions{XTitle: m.Unit, Bars: true}), true
 }
 
+// knees are the highest rates within the limit of latency.
+func (d *Data) knees(s Summary) (plot.Chart, bool) {
+	rows, table := d.figureRows(s, "knee")
+	if len(rows) == 0 {
+		return plot.Chart{}, false
+	}
+	n := s.boots("knee")
+	c := d.chart("knee", d.finding(s, "knee", ""), fmt.Sprintf("highest rate (req/s) at which p99 latency is within %v, nothing is lost and the rate is kept, sought by bisection; %s; hollow = the client was the limit", d.Plan.SLO, medianNote(n)), n)
+	c.Table = table
+	return plot.Rows(c, rows, plot.RowOptions{XTitle: "req/s", Bars: true}), true
+}
+
 func (d *Data) perRequest(s Summary, metric, name string) (plot.Chart, bool) {
 	closed := Summary{}
 	for _, r := range s.Cells {
@@ -342,7 +355,7 @@ func (d *Data) boots(s Summary) (plot.Chart, bool) {
 // ratioMetrics are the metrics of the ratio charts; the others are in the tables.
 func ratioMetric(m string) bool {
 	switch m {
-	case "rate", "bit_rate", "instructions", "first_reply", "idle_vcpu", "ram_floor", "image_bytes":
+	case "rate", "bit_rate", "knee", "instructions", "first_reply", "idle_vcpu", "ram_floor", "image_bytes":
 		return true
 	}
 	return false

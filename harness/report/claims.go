@@ -59,7 +59,7 @@ func (d *Data) Claims(s Summary) string {
 
 func claimedMetric(m string) bool {
 	switch m {
-	case "rate", "bit_rate", "instructions", "instructions_byte", "vcpu_ns", "first_reply", "ram_floor", "image_bytes", "idle_vcpu", "idle_instructions":
+	case "rate", "bit_rate", "knee", "instructions", "instructions_byte", "vcpu_ns", "first_reply", "ram_floor", "image_bytes", "idle_vcpu", "idle_instructions":
 		return true
 	}
 	return false

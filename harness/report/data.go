@@ -202,7 +202,16 @@ func (d *Data) workload(name string) (design.Workload, bool) {
 	return design.Workload{}, false
 }
 
-// guard applies the client guard to a sample, with the ceiling of its workload.
+// guard applies the client guard to a sample, with the ceiling of its workload. A
+// knee is bound by the client also where the client was the limit at the rate that
+// was too much.
 func (d *Data) guard(s journal.Sample) load.Guard {
+	if s.Knee != nil {
+		for _, p := range s.Knee.Points {
+			if p.Rate == s.Knee.High && p.Bound {
+				return load.Guard{ClientBound: true, Reason: fmt.Sprintf("at %.0f/s, the lowest rate that was too much, the client may have been the limit", p.Rate)}
+			}
+		}
+	}
 	return load.Judge(s.Result, d.Ceilings[s.Cell.Workload])
 }

@@ -111,7 +111,7 @@ const SummaryFormat = 1
 // storedUnits are the units of the values in journal and summary, before the
 // scaling that readers see.
 var storedUnits = map[string]string{
-	"rate": "req/s", "bit_rate": "bit/s", "p50": "ns", "p99": "ns", "p999": "ns", "instructions": "instructions/req", "instructions_byte": "instructions/byte",
+	"rate": "req/s", "bit_rate": "bit/s", "knee": "req/s", "p50": "ns", "p99": "ns", "p999": "ns", "instructions": "instructions/req", "instructions_byte": "instructions/byte",
 	"vcpu_ns": "ns/req", "main_ns": "ns/req", "client_ns": "ns/req", "first_reply": "s", "idle_vcpu": "cores",
 	"interrupts": "1/req", "doorbells": "1/req", "halts": "1/req",
 	"sensitive": "1/req", "exits": "1/req", "idle_instructions": "instructions/s", "ram_floor": "MiB", "image_bytes": "bytes",

@@ -54,7 +54,7 @@ func Peak(ctx context.Context, spec load.Spec, most int, gain float64, m Measure
 type KneeConfig struct {
 	SLO       time.Duration // limit of p99 latency
 	Low, High float64       // requests/s; Low should pass, High should fail
-	Repeats   int           // loads per rate; the median decides
+	Repeats   int           // loads per rate at most; the majority decides, as soon as there is one
 	Tolerance float64       // stop when High/Low is below 1+Tolerance
 }
 
@@ -140,7 +140,7 @@ func tryRate(ctx context.Context, spec load.Spec, rate float64, cfg KneeConfig, 
 	p := Point{Rate: rate}
 	var p99 []float64
 	passed := 0
-	for i := range cfg.Repeats {
+	for i := 0; i < cfg.Repeats && 2*passed <= cfg.Repeats && 2*(i-passed) < cfg.Repeats; i++ {
 		spec.Repeat = uint64(i)
 		r, err := m(ctx, spec)
 		if err != nil {

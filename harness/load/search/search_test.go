@@ -64,7 +64,7 @@ func TestKnee(t *testing.T) {
 		t.Errorf("%v to %v: %v", k.Low, k.High, err)
 	}
 	for _, p := range k.Points {
-		if p.Passed != (p.Rate <= 3200) || len(p.Results) != 3 {
+		if p.Passed != (p.Rate <= 3200) || len(p.Results) != 2 {
 			t.Errorf("%+v", p)
 		}
 	}
