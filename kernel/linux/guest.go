@@ -41,13 +41,12 @@ func (c *cpu) CopyFrom(o task.CPU) { c.u.CopyFrom(o.(*cpu).u) }
 func (c *cpu) Free()               { c.u.Free() }
 
 func (c *cpu) Enter(root uint64) task.Reason {
-	r := c.u.Enter(root)
-	k := task.Kick
-	switch r.Kind {
+	switch c.u.Run(root) {
 	case gate.UserSyscall:
-		k = task.Syscall
+		return task.Reason{}
 	case gate.UserFault:
-		k = task.Fault
+		r := c.u.Fault()
+		return task.Reason{Kind: task.Fault, Vector: r.Vector, Err: r.Err, Addr: r.Addr}
 	}
-	return task.Reason{Kind: k, Vector: r.Vector, Err: r.Err, Addr: r.Addr}
+	return task.Reason{Kind: task.Kick}
 }

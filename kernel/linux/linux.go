@@ -112,7 +112,7 @@ func Start(cfg Config) (*System, error) {
 	}
 	s.Table = table
 	s.Kernel, err = task.New(task.Config{
-		Machine: cfg.Machine, NewCPU: cfg.NewCPU, Dispatch: table.Dispatch, Console: cfg.Log, CPUs: len(cfg.CPUs),
+		Machine: cfg.Machine, NewCPU: cfg.NewCPU, Dispatch: table.Dispatch, Calls: table.Calls(), Console: cfg.Log, CPUs: len(cfg.CPUs),
 		Memory:      mm.Options{Refs: s.refs, Total: cfg.Memory, Random: random, Reclaim: s.reclaim},
 		TotalMemory: cfg.Memory, PowerOff: cfg.PowerOff, Hostname: cfg.Hostname, Features: cfg.Features, MapVDSO: cfg.MapVDSO,
 	})

@@ -79,18 +79,28 @@ func (u *User) Regs() *UserRegs { return (*UserRegs)(unsafe.Pointer(u.b)) }
 // or is kicked. The goroutine keeps its thread and its P: the Go runtime gets them
 // by a kick where it wants them. UserKick may come without a Kick.
 func (u *User) Enter(root uint64) UserReason {
+	k := u.Run(root)
+	if k != UserFault {
+		return UserReason{Kind: k}
+	}
+	return u.Fault()
+}
+
+// Run is Enter that leaves the particulars of a fault to Fault.
+func (u *User) Run(root uint64) UserKind {
 	b := u.b
 	const half = 1 << 47
 	if ((b.FSBase+half)|(b.GSBase+half))>>48 != 0 {
-		return UserReason{Kind: UserFault, Vector: vectorGP}
+		b.Kind, b.Vector, b.Err, b.Addr = cpu.UserFault, vectorGP, 0, 0
+	} else {
+		b.Root = uintptr(root)
+		trap.Enter(uintptr(unsafe.Pointer(b)))
 	}
-	b.Root = uintptr(root)
-	trap.Enter(uintptr(unsafe.Pointer(b)))
-	if b.Kind != cpu.UserFault {
-		return UserReason{Kind: UserKind(b.Kind)}
-	}
-	return UserReason{UserFault, b.Vector, b.Err, b.Addr}
+	return UserKind(b.Kind)
 }
+
+// Fault is why Run returned UserFault, until the next Run.
+func (u *User) Fault() UserReason { return UserReason{UserFault, u.b.Vector, u.b.Err, u.b.Addr} }
 
 // Kick makes Enter return, or the next Enter where it is not inside: UserKick,
 // unless something else ends it first; then the kick waits for the next.

@@ -231,6 +231,15 @@ func (t *Table) Lookup(va uint64) (mm.PTE, bool) {
 	return mm.PTE{}, false
 }
 
+// Reach is mm.Reacher's: what Lookup and Bytes tell.
+func (t *Table) Reach(va uint64, want mm.Prot) (b []byte, dirty, ok bool) {
+	e, ok := t.Lookup(va)
+	if !ok || e.Prot&want != want {
+		return nil, false, false
+	}
+	return t.m.Bytes(e.Frame, e.Order)[va&(uint64(mm.PageSize)<<e.Order-1):], e.Dirty, true
+}
+
 func (t *Table) entry(va uint64) *mm.PTE {
 	r := t.regions[va/largeSize]
 	if r == nil {

@@ -9,8 +9,18 @@ import (
 // want can be done to it. What it returns is good until mu is released, which happens
 // in reach only before it looks. Caller holds mu for reading.
 func (s *Space) reach(addr uint64, want Prot) ([]byte, error) {
+	p := s.nearRead(addr)
+	if want == ProtWrite {
+		p = s.nearWrite(addr)
+	}
+	if p != nil {
+		return p[addr%PageSize:], nil
+	}
 	if s.reacher != nil && addr < TaskSize {
 		if b, dirty, ok := s.reacher.Reach(addr, want); ok && (dirty || want != ProtWrite || s.inPlace == 0) {
+			if want != ProtExec {
+				s.remember(addr, want)
+			}
 			return b, nil
 		}
 	}
@@ -36,17 +46,16 @@ func (s *Space) reach(addr uint64, want Prot) ([]byte, error) {
 // reading.
 func (s *Space) put(addr uint64, p []byte) (n int, err error) {
 	for {
-		var b []byte
-		var dirty, ok bool
-		if s.reacher != nil && addr < TaskSize {
-			b, dirty, ok = s.reacher.Reach(addr, ProtWrite)
-		}
-		if !ok || !dirty && s.inPlace != 0 {
-			if b, err = s.reach(addr, ProtWrite); err != nil {
+		var k int
+		if g := s.nearWrite(addr); g != nil {
+			k = move(g[addr%PageSize:], p)
+		} else {
+			b, err := s.reach(addr, ProtWrite)
+			if err != nil {
 				return n, err
 			}
+			k = move(b, p)
 		}
-		k := move(b, p)
 		n += k
 		if k == len(p) {
 			return n, nil
@@ -59,17 +68,16 @@ func (s *Space) put(addr uint64, p []byte) (n int, err error) {
 // reading.
 func (s *Space) get(p []byte, addr uint64) (n int, err error) {
 	for {
-		var b []byte
-		ok := false
-		if s.reacher != nil && addr < TaskSize {
-			b, _, ok = s.reacher.Reach(addr, ProtRead)
-		}
-		if !ok {
-			if b, err = s.reach(addr, ProtRead); err != nil {
+		var k int
+		if g := s.nearRead(addr); g != nil {
+			k = move(p, g[addr%PageSize:])
+		} else {
+			b, err := s.reach(addr, ProtRead)
+			if err != nil {
 				return n, err
 			}
+			k = move(p, b)
 		}
-		k := move(p, b)
 		n += k
 		if k == len(p) {
 			return n, nil
@@ -120,7 +128,9 @@ func (s *Space) WriteAt(addr uint64, p []byte) (int, error) {
 	s.mu.RLock()
 	n, err := s.put(addr, p)
 	s.mu.RUnlock()
-	s.settle()
+	if s.old.n.Load() != 0 {
+		s.settle()
+	}
 	return n, err
 }
 

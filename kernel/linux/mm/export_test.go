@@ -77,3 +77,10 @@ func checkTree(n *vma, low, high uint64) error {
 	}
 	return nil
 }
+
+// HoldReading keeps what copies on write replace from being released until the function
+// that it returns is called.
+func HoldReading(s *Space) (release func()) {
+	s.mu.RLock()
+	return s.mu.RUnlock
+}

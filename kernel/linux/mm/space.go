@@ -71,6 +71,8 @@ type Space struct {
 	table Table
 	// reacher is the table, or nil where it is no Reacher.
 	reacher Reacher
+	root    uint64 // of table
+	near    near
 	refs    *Refs
 	opt     Options
 	oom     atomic.Pointer[func()]
@@ -144,7 +146,7 @@ func New(m Machine, opt Options) (*Space, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Space{m: m, table: t, refs: opt.Refs, opt: opt}
+	s := &Space{m: m, table: t, root: t.Root(), refs: opt.Refs, opt: opt}
 	s.reacher, _ = t.(Reacher)
 	s.users.Store(1)
 	s.SetOOM(opt.OOM)
@@ -180,6 +182,9 @@ func (s *Space) memlock() uint64 {
 
 // Table is the page table, to run threads on.
 func (s *Space) Table() Table { return s.table }
+
+// Root is Table().Root().
+func (s *Space) Root() uint64 { return s.root }
 
 // Share adds a user (a vfork child, a reader in procfs) and returns s; each calls
 // Close. It returns nil where the last has closed it already.
@@ -240,6 +245,7 @@ func (s *Space) unlock() {
 // replaced puts off the release of a frame that nothing maps any more, but that a
 // reader may still be copying from. Caller holds mu for reading.
 func (s *Space) replaced(f Frame, page bool) {
+	s.forgetNear()
 	s.old.mu.Lock()
 	s.old.frames = append(s.old.frames, oldFrame{f, page})
 	s.old.n.Store(int32(len(s.old.frames)))
@@ -264,8 +270,10 @@ func (s *Space) settle() {
 	s.unlock()
 }
 
-// free releases the replaced frames. Caller holds mu for writing.
+// free releases the replaced frames, and forgets what may be taken away now. Caller
+// holds mu for writing.
 func (s *Space) free() {
+	s.forgetNear()
 	if s.old.n.Load() == 0 {
 		return
 	}

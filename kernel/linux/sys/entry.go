@@ -10,11 +10,11 @@ package sys
 import "osv/kernel/linux/task"
 
 // Args are a call's six arguments, in order: RDI, RSI, RDX, R10, R8, R9.
-type Args [6]uint64
+type Args = [6]uint64
 
 // Fn serves a call. The error is a syscall.Errno, or one of abi's restart codes where
 // a signal came in between (abi.ERESTARTSYS and its kin).
-type Fn func(t *task.Task, a *Args) (uint64, error)
+type Fn = task.Call
 
 // Level is how far a call is supported.
 type Level uint8

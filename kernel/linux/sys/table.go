@@ -90,6 +90,15 @@ func check(e Entry, seen []bool) error {
 	return nil
 }
 
+// Calls are the functions by number, for callers that need Dispatch for the others
+// only; nil where each call is counted, timed or traced.
+func (tb *Table) Calls() []Fn {
+	if tb.slow.Load() {
+		return nil
+	}
+	return tb.fn[:]
+}
+
 // Dispatch serves call nr of thread t. The error is a syscall.Errno or a restart code;
 // ENOSYS for what nobody serves. It allocates nothing itself.
 func (tb *Table) Dispatch(t *task.Task, nr uint64, a *[6]uint64) (uint64, error) {
@@ -99,19 +108,19 @@ func (tb *Table) Dispatch(t *task.Task, nr uint64, a *[6]uint64) (uint64, error)
 	if tb.slow.Load() {
 		return tb.dispatchSlow(t, nr, a)
 	}
-	return tb.fn[nr](t, (*Args)(a))
+	return tb.fn[nr](t, a)
 }
 
 func (tb *Table) dispatchSlow(t *task.Task, nr uint64, a *[6]uint64) (uint64, error) {
 	var line *traceLine
 	if tb.tracer != nil {
-		line = tb.tracer.enter(t, &tb.entries[nr], (*Args)(a))
+		line = tb.tracer.enter(t, &tb.entries[nr], a)
 	}
 	var begin time.Time
 	if tb.opt.Time {
 		begin = time.Now()
 	}
-	r, err := tb.fn[nr](t, (*Args)(a))
+	r, err := tb.fn[nr](t, a)
 	if tb.opt.Count || tb.opt.Time {
 		c := &tb.counts[nr]
 		c.n.Add(1)
@@ -155,7 +164,7 @@ func (tb *Table) none(t *task.Task, nr uint64, a *[6]uint64) error {
 		if name == "" {
 			e.Name = fmt.Sprintf("syscall_%#x", nr)
 		}
-		if line := tb.tracer.enter(t, &e, (*Args)(a)); line != nil {
+		if line := tb.tracer.enter(t, &e, a); line != nil {
 			tb.tracer.exit(line, 0, syscall.ENOSYS)
 		}
 	}

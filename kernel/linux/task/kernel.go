@@ -23,6 +23,9 @@ type Config struct {
 	NewCPU func() (CPU, error)
 	// Dispatch serves a system call: the table of kernel/linux/sys.
 	Dispatch func(t *Task, nr uint64, a *[6]uint64) (uint64, error)
+	// Calls are functions by number that are called without Dispatch; it serves what is
+	// nil or not there.
+	Calls []Call
 	// MapVDSO maps the vDSO into a new program's space and returns where its ELF header
 	// is; nil or 0 where there is none.
 	MapVDSO func(s *mm.Space) (uint64, error)

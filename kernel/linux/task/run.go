@@ -3,7 +3,6 @@ package task
 import (
 	"errors"
 	"syscall"
-	"time"
 
 	"osv/kernel/linux/abi"
 	"osv/kernel/linux/mm"
@@ -18,43 +17,53 @@ func (t *Task) run() {
 				break
 			}
 		}
-		sample := t.calls&(sampleEvery-1) == 0
 		t.calls++
-		var t0, t1 time.Duration
-		if sample {
-			t0 = t.CPUTime()
+		if t.calls&(sampleEvery-1) == 0 {
+			t.sampled()
+			continue
 		}
-		r := t.enter()
-		if sample {
-			t1 = t.CPUTime()
-		}
-		switch r.Kind {
-		case Syscall:
+		if r := t.enter(); r.Kind == Syscall {
 			t.syscall()
-		case Fault:
-			t.faulted(r)
-		case Kick:
-			t.acct.involuntary.Add(1)
-			if t.k.slots.want.Load() > 0 {
-				t.k.cfg.Yield()
-			}
-		}
-		if sample {
-			t.acct.user.Add(int64(t1 - t0))
-			t.acct.sys.Add(int64(t.CPUTime() - t1))
+		} else {
+			t.left(r)
 		}
 	}
 	t.end()
 }
 
+// sampled is one turn of run with a look at where the time goes.
+func (t *Task) sampled() {
+	t0 := t.CPUTime()
+	r := t.enter()
+	t1 := t.CPUTime()
+	if r.Kind == Syscall {
+		t.syscall()
+	} else {
+		t.left(r)
+	}
+	t.acct.user.Add(int64(t1 - t0))
+	t.acct.sys.Add(int64(t.CPUTime() - t1))
+}
+
+// left is what to do where user mode has ended without a call.
+func (t *Task) left(r Reason) {
+	if r.Kind == Fault {
+		t.faulted(r)
+		return
+	}
+	t.acct.involuntary.Add(1)
+	if t.k.slots.want.Load() > 0 {
+		t.k.cfg.Yield()
+	}
+}
+
 // enter is one stay in user mode.
 func (t *Task) enter() Reason {
-	root := t.mem.Table().Root()
 	if t.k.live.Load() <= t.k.slots.n {
-		return t.cpu.Enter(root)
+		return t.cpu.Enter(t.mem.Root())
 	}
 	t.k.slots.enter(t.turn)
-	r := t.cpu.Enter(root)
+	r := t.cpu.Enter(t.mem.Root())
 	t.k.slots.leave()
 	return r
 }
@@ -62,13 +71,25 @@ func (t *Task) enter() Reason {
 // syscall serves the call that the registers hold.
 func (t *Task) syscall() {
 	r := t.regs
-	t.nr = r.RAX
+	nr := r.RAX
+	t.nr = nr
 	t.args = [6]uint64{r.RDI, r.RSI, r.RDX, r.R10, r.R8, r.R9}
-	v, err := t.k.cfg.Dispatch(t, t.nr, &t.args)
+	var v uint64
+	var err error
+	if c := t.k.cfg.Calls; nr < uint64(len(c)) && c[nr] != nil {
+		v, err = c[nr](t, &t.args)
+	} else {
+		v, err = t.k.cfg.Dispatch(t, nr, &t.args)
+	}
 	if err == nil {
 		r.RAX = v
 		return
 	}
+	t.failed(err)
+}
+
+// failed ends a call with an error.
+func (t *Task) failed(err error) {
 	e, ok := err.(syscall.Errno)
 	if !ok {
 		e = t.unusual(err)
@@ -77,7 +98,7 @@ func (t *Task) syscall() {
 	case abi.ERESTARTSYS, abi.ERESTARTNOINTR, abi.ERESTARTNOHAND, abi.ERESTART_RESTARTBLOCK:
 		t.restart = e
 	}
-	r.RAX = negative(e)
+	t.regs.RAX = negative(e)
 }
 
 // unusual turns an error that is no errno into one.

@@ -58,6 +58,8 @@ type Task struct {
 	frame     [signal.FrameSize]byte
 	args      [6]uint64
 	calls     uint64
+	io        mm.User // IO's
+	ioBusy    bool
 	exitCode  int32
 	dead      bool          // exit was called
 	vforked   chan struct{} // of the parent that waits for this child
@@ -78,6 +80,10 @@ type Task struct {
 	// Sockets is what the socket calls keep from one to the next: nothing of task's.
 	Sockets any
 }
+
+// Call serves a system call: its value, or an error that is a syscall.Errno or one of
+// abi's restart codes.
+type Call func(t *Task, a *[6]uint64) (uint64, error)
 
 // DefaultSlack is what TimerSlack is at first.
 const DefaultSlack = 50000
@@ -174,6 +180,25 @@ func (t *Task) Nr() uint64 { return t.nr }
 func (t *Task) named() {
 	t.ctx.PID, t.ctx.TID = t.p.pid, t.TID()
 	t.dirs.Store(t.ctx.Dirs)
+}
+
+// IO is n bytes of the program's memory at addr as what a file reads into or writes
+// from, until EndIO: the thread's own, so that nothing is allocated; nil where it is
+// in use already.
+func (t *Task) IO(addr uint64, n int) *mm.User {
+	if t.ioBusy {
+		return nil
+	}
+	t.ioBusy = true
+	t.io = t.mem.Dst(addr, n)
+	return &t.io
+}
+
+// EndIO ends the use of what IO gave; anything else is let alone.
+func (t *Task) EndIO(u *mm.User) {
+	if u == &t.io {
+		t.ioBusy = false
+	}
 }
 
 // Yield lets others run: sched_yield(2).

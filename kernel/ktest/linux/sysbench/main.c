@@ -1,5 +1,6 @@
-/* sysbench [ROUNDS]: what system calls cost, in ns per operation: the least of ROUNDS
- * rounds, each of some 20 ms, and the median. One line per operation:
+/* sysbench [ROUNDS [NAME...]]: what system calls cost, in ns per operation: the least of
+ * ROUNDS rounds, each of some 20 ms, and the median; of all operations or of those named,
+ * in the table's order. One line per operation:
  *
  *   sysbench: NAME LEAST MEDIAN ns/op */
 #define _GNU_SOURCE
@@ -277,11 +278,19 @@ static int less(const void *x, const void *y)
 	return d < 0 ? -1 : d > 0;
 }
 
+static int wanted(const char *name, int n, char **names)
+{
+	for (int i = 0; i < n; i++)
+		if (!strcmp(name, names[i]))
+			return 1;
+	return n <= 0;
+}
+
 int main(int argc, char **argv)
 {
 	int rounds = argc > 1 ? atoi(argv[1]) : 5;
 	if (rounds < 1 || rounds > 100) {
-		fprintf(stderr, "usage: sysbench [ROUNDS]\n");
+		fprintf(stderr, "usage: sysbench [ROUNDS [NAME...]]\n");
 		return 2;
 	}
 	signal(SIGUSR1, on_signal);
@@ -295,6 +304,8 @@ int main(int argc, char **argv)
 	file = open("/var/tmp/sysbench", O_RDWR | O_CREAT, 0600);
 	write(file, buf, sizeof buf);
 	for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+		if (!wanted(all[i].name, argc - 2, argv + 2))
+			continue;
 		double best[100];
 		long n = 1;
 		for (;;) { /* how many make 20 ms */
@@ -305,6 +316,8 @@ int main(int argc, char **argv)
 				break;
 			n *= t < 2000000 ? 10 : 2;
 		}
+		printf("sysbench: %s\n", all[i].name);
+		fflush(stdout);
 		for (int k = 0; k < rounds; k++) {
 			long t = ns();
 			all[i].run(n);

@@ -27,7 +27,7 @@ func read(t *task.Task, a *sys.Args) (uint64, error) {
 	default:
 		u := getUser(t, a[1], a[2])
 		n, err = o.Read(t, u)
-		putUser(u)
+		t.EndIO(u)
 	}
 	_ = o.Release()
 	return num(n, err)
@@ -47,7 +47,7 @@ func write(t *task.Task, a *sys.Args) (uint64, error) {
 	default:
 		u := getUser(t, a[1], a[2])
 		n, err = writeOpen(t, o, u)
-		putUser(u)
+		t.EndIO(u)
 	}
 	_ = o.Release()
 	return num(n, err)
@@ -132,7 +132,7 @@ func pread64(t *task.Task, a *sys.Args) (uint64, error) {
 	default:
 		u := getUser(t, a[1], a[2])
 		n, err = o.ReadAt(t, u, int64(a[3]))
-		putUser(u)
+		t.EndIO(u)
 	}
 	_ = o.Release()
 	return num(n, err)
@@ -160,7 +160,7 @@ func pwrite64(t *task.Task, a *sys.Args) (uint64, error) {
 			n, err = o.WriteAt(t, u, int64(a[3]))
 			written(t, o, n)
 		}
-		putUser(u)
+		t.EndIO(u)
 	}
 	_ = o.Release()
 	return num(n, err)

@@ -26,18 +26,14 @@ const (
 	atEaccess         = 0x200
 )
 
-// users are user memory as Dst and Src: pooled, since they are passed as interfaces.
-var users = sync.Pool{New: func() any { return new(mm.User) }}
-
+// getUser is user memory as Dst and Src: a call has one at a time.
 func getUser(t *task.Task, addr uint64, n uint64) *mm.User {
-	u := users.Get().(*mm.User)
+	if u := t.IO(addr, int(min(n, 1<<31))); u != nil {
+		return u
+	}
+	u := new(mm.User)
 	*u = t.Mem().Dst(addr, int(min(n, 1<<31)))
 	return u
-}
-
-func putUser(u *mm.User) {
-	*u = mm.User{}
-	users.Put(u)
 }
 
 // buffers are for what is copied between files, or in and out of user memory.
