@@ -62,7 +62,7 @@ func boot(t *testing.T, spec vm.Spec, args string) *booted {
 		t.Fatal(err)
 	}
 	spec.NICs, spec.RNG = []vm.NIC{w.NIC(0)}, true
-	if len(spec.Disks) == 0 {
+	if len(spec.Disks) == 0 && spec.Kernel == "" {
 		if spec.Kernel, err = elf(); err != nil {
 			t.Fatal(err)
 		}

@@ -21,6 +21,7 @@ import (
 	"osv/kernel/platform"
 	"osv/kernel/platform/cloud"
 	"osv/kernel/platform/manage"
+	"osv/kernel/platform/volumes"
 	"osv/kernel/rest"
 	"osv/kernel/rest/apps"
 	"osv/kernel/rest/hosted"
@@ -56,10 +57,18 @@ func guest(sys *platform.System) int {
 		fmt.Fprintf(os.Stderr, "osv: %q: this image runs no program (--help prints the options)\n", os.Args[1:])
 		return exitUsage
 	}
+	files := tree(sys)
+	disks := volumes.Start(sys, files)
+	defer func() {
+		if err := disks.Close(); err != nil {
+			fmt.Fprintf(os.Stderr, "osv: %v\n", err)
+		}
+	}()
 	m, err := manage.Start(sys, manage.Config{
-		Addr: ":" + rest.DefaultPort,
-		Apps: &apps.Runner{Commands: commands, Out: os.Stdout},
-		Tree: tree(sys),
+		Addr:    ":" + rest.DefaultPort,
+		Apps:    &apps.Runner{Commands: commands, Out: os.Stdout},
+		Tree:    files,
+		Volumes: disks,
 	})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "osv: %v\n", err)
@@ -86,7 +95,7 @@ func guest(sys *platform.System) int {
 	return exitOK
 }
 
-// tree is the guest's files: in memory, an eighth of it at most.
+// tree is the guest's files outside of disks: in memory, an eighth of it at most.
 func tree(sys *platform.System) *vfs.Tree {
 	return vfs.NewTree(tmpfs.New(tmpfs.Options{Size: int64(sys.RAM() / 8), Inodes: 65536, Mode: 0o755}))
 }

@@ -30,7 +30,7 @@ type Options struct {
 
 // TLSOptions is --rest-tls and --rest-cacert. The zero value is no TLS.
 type TLSOptions struct {
-	Self      bool   // a certificate made for this boot
+	Self      bool   // a certificate that the server makes
 	Cert, Key string // names of PEM files
 	CA        string // of the authority of client certificates
 }

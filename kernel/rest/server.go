@@ -36,6 +36,9 @@ type Config struct {
 	Machine machine.Machine
 	// ReadFile reads certificates and keys by the names that Options has.
 	ReadFile func(name string) ([]byte, error)
+	// CertFile is where, among the machine's files, a certificate that the server makes
+	// is kept with its key; "": it lasts as long as the server.
+	CertFile string
 	// Log says that SIGPROF arrives, so that the runtime's own profile of processor
 	// time works; else the sampler stands in.
 	ProfileTimer bool

@@ -8,11 +8,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
 	"time"
+
+	"osv/kernel/rest/machine"
 )
 
 // tlsConfig makes the TLS side of a server, nil where the options ask for none.
@@ -60,14 +64,53 @@ func tlsConfig(cfg Config) (*tls.Config, error) {
 			return nil, fmt.Errorf("option --rest-tls: %s, %s: %w", o.Cert, o.Key, err)
 		}
 	} else {
+		var word string
 		var err error
-		if pair, err = selfSigned(cfg.Machine.System.Hostname(), cfg.Hosts); err != nil {
+		if pair, word, err = ownCert(cfg); err != nil {
 			return nil, fmt.Errorf("option --rest-tls: %w", err)
 		}
-		log.Infof("certificate made for this boot, SHA-256 %x", sha256.Sum256(pair.Certificate[0]))
+		log.Infof("certificate %s, SHA-256 %x", word, sha256.Sum256(pair.Certificate[0]))
 	}
 	t.Certificates = []tls.Certificate{pair}
 	return t, nil
+}
+
+// renewal is how long before its end a kept certificate is made anew.
+const renewal = 30 * 24 * time.Hour
+
+// ownCert is the certificate that the server has of itself: the one in cfg.CertFile, or
+// a new one that is kept there. word says which.
+func ownCert(cfg Config) (pair tls.Certificate, word string, err error) {
+	files := cfg.Machine.Files
+	if cfg.CertFile == "" || files == nil {
+		pair, err = selfSigned(cfg.Machine.System.Hostname(), cfg.Hosts)
+		return pair, "made for this boot", err
+	}
+	if text, err := machine.ReadKept(files, cfg.CertFile); err == nil {
+		pair, err = tls.X509KeyPair(text, text)
+		if now := time.Now(); err == nil && now.Before(pair.Leaf.NotAfter.Add(-renewal)) && now.After(pair.Leaf.NotBefore) {
+			return pair, "kept", nil
+		}
+		if err != nil {
+			log.Warnf("%s: %v", cfg.CertFile, err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		log.Warnf("%s: %v", cfg.CertFile, err)
+	}
+	if pair, err = selfSigned(cfg.Machine.System.Hostname(), cfg.Hosts); err != nil {
+		return pair, "", err
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		return pair, "", err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})
+	text = append(text, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+	if err := machine.Keep(files, cfg.CertFile, text); err != nil {
+		log.Warnf("%s is not kept: %v", cfg.CertFile, err)
+		return pair, "made for this boot", nil
+	}
+	return pair, "made and kept", nil
 }
 
 // selfSigned makes a certificate for this host's names. Its time begins a day ago,

@@ -91,13 +91,17 @@ func (c *Services) configure(ctx context.Context) {
 		log.Errorf("cloud-init: %v", err)
 		return
 	}
-	err = cloudinit.Apply(ctx, d, cloudinit.Target{
+	t := cloudinit.Target{
 		Machine: &c.m.Machine,
 		API:     http.HandlerFunc(c.call),
 		Keys:    c.addKeys,
 		Client:  c.client(),
 		Search:  c.search,
-	})
+	}
+	if v := c.m.Volumes; v != nil {
+		t.Mount = func(m cloudinit.Mount) error { return v.Mount(m.Source, m.Target, m.Type, m.Options) }
+	}
+	err = cloudinit.Apply(ctx, d, t)
 	if err != nil {
 		log.Errorf("cloud-init: %s: %s", d.Source, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
@@ -184,7 +188,11 @@ func (c *Services) login() {
 
 // listen makes the server. Caller holds mu.
 func (c *Services) listen() error {
-	host, made, err := sshd.HostKey(c.m.Machine.Files)
+	name := c.m.KeyFile(sshd.HostKeyName)
+	if name == "" {
+		name = sshd.HostKeyFile
+	}
+	host, made, err := sshd.HostKey(c.m.Machine.Files, name)
 	if err != nil {
 		return err
 	}

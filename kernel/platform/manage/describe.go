@@ -17,13 +17,12 @@ import (
 	"osv/kernel/rest/machine"
 	"osv/kernel/rest/vfsfiles"
 	"osv/kernel/trace"
-	"osv/kernel/vfs"
 )
 
 // describe is the machine as the API tells of it.
 func describe(sys *platform.System, cfg Config) machine.Machine {
 	m := machine.Machine{
-		System:   &system{sys: sys, tree: cfg.Tree, hostname: "osv"},
+		System:   &system{sys: sys, volumes: cfg.Volumes, hostname: "osv"},
 		Hardware: &hardware{sys: sys},
 		Env:      env{},
 		Apps:     cfg.Apps,
@@ -39,8 +38,8 @@ func describe(sys *platform.System, cfg Config) machine.Machine {
 }
 
 type system struct {
-	sys  *platform.System
-	tree *vfs.Tree
+	sys     *platform.System
+	volumes Volumes
 
 	mu       sync.Mutex
 	hostname string
@@ -170,9 +169,9 @@ func (s *system) End(a machine.Action) (func(), error) {
 			time.Sleep(patience)
 			log.Warnf("the program has not ended %v after it was asked to", patience)
 		}
-		if s.tree != nil {
-			if err := s.tree.Sync(); err != nil {
-				log.Errorf("sync: %v", err)
+		if s.volumes != nil {
+			if err := s.volumes.Close(); err != nil {
+				log.Errorf("%v", err)
 			}
 		}
 		for _, d := range s.sys.Disks {

@@ -44,9 +44,22 @@ type Config struct {
 	Addr string
 	Apps machine.Apps // nil: PUT /app runs nothing
 	Tree *vfs.Tree    // nil: there are no files
+	// Volumes are the disks mounted in Tree; nil: none are.
+	Volumes Volumes
 	// Options changes what the command line says, before the server is made: for the
 	// guest's configuration from a cloud.
 	Options func(*rest.Options) error
+}
+
+// Volumes are disks with file systems: kernel/platform/volumes has them.
+type Volumes interface {
+	// Mount mounts a disk, in the words of fstab(5).
+	Mount(source, target, kind, options string) error
+	// KeyDir is the directory for keys that outlast the guest, a name of
+	// machine.Files; "": there is none.
+	KeyDir() string
+	// Close unmounts all.
+	Close() error
 }
 
 // Services are what runs. The machine is there in any case, for other ways to manage
@@ -54,13 +67,14 @@ type Config struct {
 type Services struct {
 	Machine machine.Machine
 	Options rest.Options
+	Volumes Volumes      // as configured
 	REST    *rest.Server // nil where none was asked for
 	Served  <-chan error // what Serve returned
 }
 
 // Start makes the machine's description, and starts the server where one is asked for.
 func Start(sys *platform.System, cfg Config) (*Services, error) {
-	v := &Services{Options: *given}
+	v := &Services{Options: *given, Volumes: cfg.Volumes}
 	if v.Options.Addr == unset {
 		v.Options.Addr = cfg.Addr
 	}
@@ -73,7 +87,7 @@ func Start(sys *platform.System, cfg Config) (*Services, error) {
 	if v.Options.Addr == "" {
 		return v, nil
 	}
-	rc := rest.Config{Options: v.Options, Machine: v.Machine}
+	rc := rest.Config{Options: v.Options, Machine: v.Machine, CertFile: v.KeyFile(certName)}
 	if cfg.Tree != nil {
 		rc.ReadFile = vfsfiles.New(cfg.Tree).ReadFile
 	}
@@ -89,6 +103,22 @@ func Start(sys *platform.System, cfg Config) (*Services, error) {
 	v.REST, v.Served = s, served
 	go func() { served <- s.Serve(l) }()
 	return v, nil
+}
+
+// certName is what the server's own certificate is called among kept keys.
+const certName = "rest_tls.pem"
+
+// KeyFile is where a key of that name is kept from boot to boot, a name of
+// machine.Files; "" where it cannot be.
+func (v *Services) KeyFile(name string) string {
+	if v.Volumes == nil {
+		return ""
+	}
+	dir := v.Volumes.KeyDir()
+	if dir == "" {
+		return ""
+	}
+	return dir + "/" + name
 }
 
 // Close ends the server, and returns once requests that ran have their answers.

@@ -66,8 +66,7 @@ func Run(s *platform.System, p Program) (int, error) {
 	}
 	linux.Guest(&cfg)
 	if m, ok := cfg.Machine.(*usermem.Machine); ok {
-		base := min(max(s.RAM()/32, 6<<20), 32<<20)
-		m.SetReserve(func() uint64 { return base + heapGrowth() })
+		m.SetReserve(func() uint64 { return reclaim.Reserve(s.RAM()) })
 	}
 	if err := mountRoot(s, &cfg, p.Root); err != nil {
 		return 127, err
@@ -81,13 +80,6 @@ func Run(s *platform.System, p Program) (int, error) {
 	}
 	unmount()
 	return status, err
-}
-
-// heapGrowth is what the Go heap may take before its next collection looks at how much
-// memory there is: it doubles between two.
-func heapGrowth() uint64 {
-	held, needed := reclaim.Runtime()
-	return uint64(max(2*needed+4<<20-held, 0))
 }
 
 // find finds a disk by its name, the first for "".

@@ -34,3 +34,11 @@ func Limiter() func(n int) {
 	given := debug.SetMemoryLimit(-1)
 	return func(n int) { debug.SetMemoryLimit(min(given, int64(n))) }
 }
+
+// Reserve is how much of a machine with ram bytes of memory caches and programs leave
+// free for those who have no one to ask: drivers, threads, and the Go heap, which may
+// double before its next collection looks at how much memory there is.
+func Reserve(ram uint64) uint64 {
+	held, needed := Runtime()
+	return min(max(ram/32, 6<<20), 32<<20) + uint64(max(2*needed+4<<20-held, 0))
+}

@@ -56,14 +56,33 @@ func (a *applier) data(ctx context.Context, d *Data) error {
 	if d.Hostname != "" {
 		why = a.hostname(d.Hostname)
 	}
+	c, err := Parse(d.UserData)
+	if err == nil {
+		// Before keys: with the first one there is a server, whose own key may be on a disk.
+		why = errors.Join(why, a.mounts(c.Mounts))
+		c.Mounts = nil
+	}
 	if len(d.Keys) > 0 {
 		why = errors.Join(why, a.keys(d.Keys))
 	}
-	c, err := Parse(d.UserData)
 	if err != nil {
 		return errors.Join(why, err)
 	}
 	return errors.Join(why, a.config(ctx, c))
+}
+
+func (a *applier) mounts(list []Mount) error {
+	var why []error
+	for _, m := range list {
+		err := error(errCannot)
+		if a.Mount != nil {
+			err = a.Mount(m)
+		}
+		if err != nil {
+			why = append(why, fmt.Errorf("mounts: %s on %s: %w", m.Source, m.Target, err))
+		}
+	}
+	return errors.Join(why...)
 }
 
 func (a *applier) config(ctx context.Context, c *Config) error {
@@ -82,15 +101,11 @@ func (a *applier) config(ctx context.Context, c *Config) error {
 	if c.Hostname != "" {
 		do("hostname", a.hostname(c.Hostname))
 	}
+	if err := a.mounts(c.Mounts); err != nil {
+		why = append(why, err)
+	}
 	if len(c.Keys) > 0 {
 		do("keys", a.keys(c.Keys))
-	}
-	for _, m := range c.Mounts {
-		if a.Mount == nil {
-			do("mounts", fmt.Errorf("%s on %s: %w", m.Source, m.Target, errCannot))
-			continue
-		}
-		do("mounts", a.Mount(m))
 	}
 	for _, f := range c.Files {
 		do("files", a.file(f))

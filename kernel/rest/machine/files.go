@@ -2,6 +2,7 @@ package machine
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"path"
 	"strings"
@@ -27,4 +28,51 @@ func MkParents(f Files, name string, perm fs.FileMode) error {
 		}
 	}
 	return nil
+}
+
+// maxKept bounds what ReadKept reads, in bytes.
+const maxKept = 64 << 10
+
+// ReadKept reads a small file.
+func ReadKept(f Files, name string) ([]byte, error) {
+	r, err := f.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(io.LimitReader(r, maxKept))
+}
+
+// Syncer is Files that can be made to last.
+type Syncer interface{ Sync() error }
+
+// Keep writes a small secret so that it is there whole or not at all, whenever the
+// power goes, and so that only its owner may read it.
+func Keep(f Files, name string, text []byte) error {
+	if err := MkParents(f, name, 0o755); err != nil {
+		return err
+	}
+	sync := func() error {
+		if s, ok := f.(Syncer); ok {
+			return s.Sync()
+		}
+		return nil
+	}
+	tmp := name + ".new"
+	w, err := f.Create(tmp, 0o600, false)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	if err = errors.Join(err, w.Close(), f.Chmod(tmp, 0o600)); err == nil {
+		err = sync()
+	}
+	if err == nil {
+		err = f.Rename(tmp, name)
+	}
+	if err != nil {
+		f.Remove(tmp)
+		return err
+	}
+	return sync()
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"strings"
 	"sync"
@@ -72,23 +71,28 @@ func (k *Keys) Len() int {
 	return len(k.keys)
 }
 
-// HostKeyFile is where a guest with a file system keeps its host key.
-const HostKeyFile = "etc/ssh/ssh_host_ed25519_key"
+// HostKeyFile is where a guest without a better place keeps its host key, HostKeyName
+// what it is called anywhere.
+const (
+	HostKeyFile = "etc/ssh/" + HostKeyName
+	HostKeyName = "ssh_host_ed25519_key"
+)
 
-// HostKey reads the guest's host key, or makes one and keeps it where there are files
-// to keep it in. made says that it is new, so that its fingerprint is worth showing.
-func HostKey(files machine.Files) (key ssh.Signer, made bool, err error) {
+// HostKey reads the guest's host key from the file name, or makes one and keeps it
+// there, where there are files to keep it in. made says that it is new, so that its
+// fingerprint is worth showing.
+func HostKey(files machine.Files, name string) (key ssh.Signer, made bool, err error) {
 	if files != nil {
-		text, err := read(files, HostKeyFile)
+		text, err := machine.ReadKept(files, name)
 		if err == nil {
 			key, err := ssh.ParsePrivateKey(text)
 			if err != nil {
-				return nil, false, fmt.Errorf("sshd: %s: %w", HostKeyFile, err)
+				return nil, false, fmt.Errorf("sshd: %s: %w", name, err)
 			}
 			return key, false, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, false, fmt.Errorf("sshd: %s: %w", HostKeyFile, err)
+			return nil, false, fmt.Errorf("sshd: %s: %w", name, err)
 		}
 	}
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -105,29 +109,8 @@ func HostKey(files machine.Files) (key ssh.Signer, made bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("sshd: %w", err)
 	}
-	if err := keep(files, HostKeyFile, pem.EncodeToMemory(block)); err != nil {
-		log.Warnf("%s is not kept: %v", HostKeyFile, err)
+	if err := machine.Keep(files, name, pem.EncodeToMemory(block)); err != nil {
+		log.Warnf("%s is not kept: %v", name, err)
 	}
 	return key, true, nil
-}
-
-func read(files machine.Files, name string) ([]byte, error) {
-	f, err := files.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, 64<<10))
-}
-
-func keep(files machine.Files, name string, text []byte) error {
-	if err := machine.MkParents(files, name, 0o755); err != nil {
-		return err
-	}
-	w, err := files.Create(name, 0o600, false)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(text)
-	return errors.Join(err, w.Close(), files.Chmod(name, 0o600))
 }

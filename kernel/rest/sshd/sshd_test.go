@@ -68,7 +68,7 @@ func start(t *testing.T, change func(*Config)) *world {
 	m.System = endless{m.System, w.ended}
 	w.files = m.Files
 	w.key, w.private = newKey(t)
-	host, made, err := HostKey(m.Files)
+	host, made, err := HostKey(m.Files, HostKeyFile)
 	if err != nil || !made {
 		t.Fatal(made, err)
 	}
@@ -426,7 +426,7 @@ func TestSFTP(t *testing.T) {
 // The host key stays the same, is private, and a broken one is not replaced.
 func TestHostKey(t *testing.T) {
 	w := start(t, nil)
-	again, made, err := HostKey(w.files)
+	again, made, err := HostKey(w.files, HostKeyFile)
 	if err != nil || made || !bytes.Equal(again.PublicKey().Marshal(), w.cfg.HostKey.PublicKey().Marshal()) {
 		t.Errorf("made %v, %v", made, err)
 	}
@@ -435,10 +435,10 @@ func TestHostKey(t *testing.T) {
 		t.Errorf("%v %v", i, err)
 	}
 	os.WriteFile(p, []byte("junk"), 0o600)
-	if _, _, err := HostKey(w.files); err == nil || !strings.Contains(err.Error(), HostKeyFile) {
+	if _, _, err := HostKey(w.files, HostKeyFile); err == nil || !strings.Contains(err.Error(), HostKeyFile) {
 		t.Errorf("a broken key: %v", err)
 	}
-	if k, made, err := HostKey(nil); k == nil || !made || err != nil {
+	if k, made, err := HostKey(nil, HostKeyFile); k == nil || !made || err != nil {
 		t.Errorf("without files: %v %v", made, err)
 	}
 }

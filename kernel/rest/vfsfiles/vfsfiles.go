@@ -185,6 +185,9 @@ func (t *Tree) ReadFile(name string) ([]byte, error) {
 	return b, failed("read", name, err)
 }
 
+// Sync returns once all that was written is on its disk.
+func (t *Tree) Sync() error { return t.t.Sync() }
+
 // FileSystems tells of all mounts that have blocks.
 func (t *Tree) FileSystems() ([]machine.FileSystem, error) {
 	var out []machine.FileSystem
