@@ -60,6 +60,9 @@ func (c *Conn) inputSync(s *Segment) {
 			textOK = false
 		}
 	}
+	if s.n > 0 {
+		c.ackBefore() // it echoes a timestamp that came before that of s
+	}
 	if c.tsOK {
 		c.echoTimestamp(s)
 	}
@@ -250,7 +253,6 @@ func (c *Conn) inputText(s *Segment) {
 		c.learnRcvMSS(s)
 		c.tuneRTT(s)
 		c.lastDataAt = c.now
-		c.ackBefore()
 	}
 	dupFrom := s.Seq
 	if s.Seq.Less(c.rcvNxt) { // in part, or all of the octets, seen before

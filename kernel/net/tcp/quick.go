@@ -46,6 +46,9 @@ func (c *Conn) quickInput(s *Segment) bool {
 	}
 	c.count.Quick++
 	c.updateSendWindow(s)
+	if s.n > 0 {
+		c.ackBefore()
+	}
 	if c.tsOK && s.Seq.LessEq(c.lastAckSent) { // R3 of RFC 7323 §5.3
 		c.tsRecent, c.tsRecentT = s.Opt.TSVal, c.now
 	}
@@ -54,7 +57,6 @@ func (c *Conn) quickInput(s *Segment) bool {
 		c.learnRcvMSS(s)
 		c.tuneRTT(s)
 		c.lastDataAt = c.now
-		c.ackBefore()
 		c.inputInOrder(s)
 	}
 	return true
