@@ -362,8 +362,12 @@ const symbolsTimeout = 60 * time.Second
 // Linux is the kind "linux": Debian's kernel and server, made by package linux.
 type Linux struct {
 	*QEMU
-	mu  sync.Mutex
-	img *linux.Image
+	Module string // this module's folder, for the XDP cache's loader
+	// Images is a folder with that loader where it was built elsewhere.
+	Images string
+	mu     sync.Mutex
+	img    *linux.Image
+	xdp    *linux.Image // img with the loader
 }
 
 // Can reports whether the image has the service and the profile exists.
@@ -374,21 +378,26 @@ func (k *Linux) Can(s design.System, service string) error {
 	if _, ok := linux.Profiles[s.Profile]; !ok {
 		return fmt.Errorf("the Linux guest has no profile %q", s.Profile)
 	}
+	if isXDP(s) {
+		return k.canXDP(s, service)
+	}
 	return nil
 }
 
 // Prepare makes the image, or finds it.
-func (k *Linux) Prepare(ctx context.Context, _ design.System, _ string) error {
+func (k *Linux) Prepare(ctx context.Context, s design.System, _ string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.img != nil {
-		return nil
+	if k.img == nil {
+		img, err := linux.Ensure(ctx, linux.Config{Log: func(s string) { k.log("%s", s) }})
+		if err != nil {
+			return fmt.Errorf("bench: Linux guest: %w", err)
+		}
+		k.img = &img
 	}
-	img, err := linux.Ensure(ctx, linux.Config{Log: func(s string) { k.log("%s", s) }})
-	if err != nil {
-		return fmt.Errorf("bench: Linux guest: %w", err)
+	if isXDP(s) {
+		return k.prepareXDP(ctx, s)
 	}
-	k.img = &img
 	return nil
 }
 
@@ -400,7 +409,8 @@ func (k *Linux) Boot(ctx context.Context, cfg Config) (Guest, error) {
 	if err := k.Prepare(ctx, cfg.System, cfg.Service); err != nil {
 		return nil, err
 	}
-	lg := linux.Guest{Image: *k.img, Profile: linux.Profiles[cfg.System.Profile], Service: linux.Services[cfg.Service], IP: wire.GuestIP(0), Gateway: wire.Host.Addr(), Symbols: cfg.Profile}
+	img := k.imageFor(cfg.System)
+	lg := linux.Guest{Image: img, Profile: linux.Profiles[cfg.System.Profile], Service: linux.Services[cfg.Service], IP: wire.GuestIP(0), Gateway: wire.Host.Addr(), Symbols: cfg.Profile}
 	g, err := k.start(ctx, cfg, lg.Spec)
 	if err != nil {
 		return nil, err
@@ -412,14 +422,16 @@ func (k *Linux) Boot(ctx context.Context, cfg Config) (Guest, error) {
 		syms, err := tcg.ParseKallsyms(strings.NewReader(linux.KernelSymbols(g.v.Lines())))
 		return syms, "programs in user mode", err
 	}
-	g.facts.Kernel = "Linux " + k.img.KernelVersion
-	g.facts.Image = k.img.Digest
-	g.facts.ImageBytes = fileBytes(k.img.Kernel) + fileBytes(k.img.Initrd)
+	g.facts.Kernel = "Linux " + img.KernelVersion
+	g.facts.Image = img.Digest
+	g.facts.ImageBytes = fileBytes(img.Kernel) + fileBytes(img.Initrd)
 	g.facts.Parity["kernel"] = g.facts.Kernel
 	for _, f := range lg.Ledger(cfg.CPUs) {
 		switch f.Name {
 		case "profile", "service", "mitigations":
 			g.facts.Parity[f.Name] = f.Value
+		case "XDP cache":
+			g.facts.Parity[f.Name] = "XDP " + linux.XDPMode(g.v.Lines()) + "; " + f.Value
 		}
 	}
 	return g.guest(), nil

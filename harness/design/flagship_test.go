@@ -26,6 +26,12 @@ func TestFlagship(t *testing.T) {
 			}
 		}
 	}
+	// The XDP cache has a part in UDP alone, and no other system lost a workload to it.
+	for _, w := range p.Workloads {
+		if w.Runs("linux-xdp") != (w.Name == "udp-get" || w.Name == "udp-set") || w.Name == "tcp-get-64" && len(w.Systems) != len(p.Systems)-1 {
+			t.Errorf("%s runs on %v", w.Name, w.Systems)
+		}
+	}
 	for want, change := range map[string]func(w *Workload){
 		"earlier": func(w *Workload) { w.RateOf = "none" },
 		"share":   func(w *Workload) { w.RateShare = 0 },

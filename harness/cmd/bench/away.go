@@ -41,6 +41,11 @@ func (c *runCmd) away(ctx context.Context, std streams, plan design.Plan, dir st
 	if err != nil {
 		return err
 	}
+	loader, err := kinds["linux"].(*bench.Linux).Build(ctx, plan)
+	if err != nil {
+		return err
+	}
+	images = append(images, loader...)
 	self, err := os.Executable()
 	if err != nil {
 		return err

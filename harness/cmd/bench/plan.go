@@ -96,7 +96,7 @@ func (f kindFlags) kinds(log func(string)) (map[string]bench.Kind, *bench.QEMU, 
 	if module == "" {
 		module = findModule()
 	}
-	return map[string]bench.Kind{"local": bench.Local{}, "linux": &bench.Linux{QEMU: q}, "osv": &bench.OSv{QEMU: q, Module: module, Images: f.Images}}, q, nil
+	return map[string]bench.Kind{"local": bench.Local{}, "linux": &bench.Linux{QEMU: q, Module: module, Images: f.Images}, "osv": &bench.OSv{QEMU: q, Module: module, Images: f.Images}}, q, nil
 }
 
 // findModule looks upwards for the module's root; "." where there is none.
