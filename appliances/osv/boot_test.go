@@ -54,6 +54,19 @@ type booted struct {
 
 func boot(t *testing.T, spec vm.Spec, args string) *booted {
 	t.Helper()
+	if len(spec.Disks) == 0 && spec.Kernel == "" {
+		var err error
+		if spec.Kernel, err = elf(); err != nil {
+			t.Fatal(err)
+		}
+		spec.Append = ipOption() + args
+	}
+	return bootBeside(t, spec, func(*wire.Wire, vm.NIC) {})
+}
+
+// bootBeside boots a guest once what is on the wire with it is there.
+func bootBeside(t *testing.T, spec vm.Spec, peer func(*wire.Wire, vm.NIC)) *booted {
+	t.Helper()
 	w, err := wire.Open(wire.Options{Kind: wire.TAP})
 	if errors.Is(err, wire.ErrPrivilege) {
 		t.Skip(err)
@@ -62,12 +75,7 @@ func boot(t *testing.T, spec vm.Spec, args string) *booted {
 		t.Fatal(err)
 	}
 	spec.NICs, spec.RNG = []vm.NIC{w.NIC(0)}, true
-	if len(spec.Disks) == 0 && spec.Kernel == "" {
-		if spec.Kernel, err = elf(); err != nil {
-			t.Fatal(err)
-		}
-		spec.Append = ipOption() + args
-	}
+	peer(w, spec.NICs[0])
 	v, err := vm.Start(t.Context(), spec, vm.Options{Enter: w.Enter})
 	if err != nil {
 		w.Close()

@@ -21,8 +21,13 @@ import (
 
 // describe is the machine as the API tells of it.
 func describe(sys *platform.System, cfg Config) machine.Machine {
+	s := &system{sys: sys, volumes: cfg.Volumes}
+	s.name = hostname{offers: s.offers, tell: s.tell}
+	if givenName != "" {
+		s.name.set(givenName)
+	}
 	m := machine.Machine{
-		System:   &system{sys: sys, volumes: cfg.Volumes, hostname: "osv"},
+		System:   s,
 		Hardware: &hardware{sys: sys},
 		Env:      env{},
 		Apps:     cfg.Apps,
@@ -40,9 +45,7 @@ func describe(sys *platform.System, cfg Config) machine.Machine {
 type system struct {
 	sys     *platform.System
 	volumes Volumes
-
-	mu       sync.Mutex
-	hostname string
+	name    hostname
 }
 
 func (s *system) Uptime() time.Duration { return gate.SinceEntry() }
@@ -53,16 +56,10 @@ func (s *system) Memory() machine.Memory {
 	return machine.Memory{Total: m.Total, Free: m.Free, LeastFree: m.LeastFree}
 }
 
-func (s *system) Hostname() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.hostname
-}
+func (s *system) Hostname() string { return s.name.get() }
 
 func (s *system) SetHostname(name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.hostname = name
+	s.name.set(name)
 	return nil
 }
 
