@@ -11,9 +11,22 @@ import (
 	"time"
 
 	"osv/kernel/ktest/simnet"
-	"osv/kernel/net/tcp"
 	"osv/kernel/net/wire"
 )
+
+// patience is for what goes wrong only: a machine may be very busy elsewhere.
+const patience = 2 * time.Minute
+
+// within reports whether ok came true in time.
+func within(d time.Duration, ok func() bool) bool {
+	for end := time.Now().Add(d); !ok(); {
+		if time.Now().After(end) {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return true
+}
 
 // Ten thousand open connections on which nothing happens cost memory and no
 // time, and each still works.
@@ -27,13 +40,14 @@ func TestTenThousandIdle(t *testing.T) {
 	}
 	w := newWorld(t, worldConfig{net: simnet.Config{Bufs: 16384, Ring: 4096}})
 	l := w.listen(80)
+	defer l.Close()
 	var server []*Conn
 	var accepted sync.WaitGroup
 	accepted.Go(func() {
 		for len(server) < n {
 			c, err := l.AcceptTCP()
 			if err != nil {
-				t.Error(err)
+				t.Errorf("after %d connections: %v", len(server), err)
 				return
 			}
 			server = append(server, c)
@@ -52,17 +66,29 @@ func TestTenThousandIdle(t *testing.T) {
 				if i >= n {
 					return
 				}
-				client[i] = w.dial(80)
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				var err error
+				client[i], err = w.host[0].Dial(ctx, netip.AddrPort{}, addr(1, 80))
+				if cancel(); err != nil {
+					t.Errorf("connection %d: %v", i, err)
+					l.Close() // else AcceptTCP would wait for it
+					return
+				}
 			}
 		})
 	}
 	wg.Wait()
 	accepted.Wait()
+	if t.Failed() {
+		return
+	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	t.Logf("%d bytes of heap for both ends of a connection", (after.HeapAlloc-before.HeapAlloc)/uint64(n))
-	if g := runtime.NumGoroutine(); g > 200 {
-		t.Errorf("%d goroutines", g)
+	// On a machine that is busy elsewhere many timers fall due at once, each with a
+	// goroutine that is soon over.
+	if !within(patience, func() bool { return runtime.NumGoroutine() <= 200 }) {
+		t.Errorf("%d goroutines", runtime.NumGoroutine())
 	}
 	// Each of them answers.
 	byAddr := map[string]*Conn{}
@@ -73,6 +99,7 @@ func TestTenThousandIdle(t *testing.T) {
 	for i := 0; i < n; i += 97 {
 		client[i].Write([]byte("ping"))
 		s := byAddr[client[i].LocalAddr().String()]
+		s.SetReadDeadline(time.Now().Add(patience))
 		if _, err := io.ReadFull(s, p); err != nil || string(p) != "ping" {
 			t.Fatalf("connection %d: %q, %v", i, p, err)
 		}
@@ -104,7 +131,6 @@ func TestSynFlood(t *testing.T) {
 	stop := make(chan struct{})
 	var flood sync.WaitGroup
 	flood.Go(func() {
-		seen := uint64(0)
 		f := floodFrame(w.net.Links[2], w.net.Links[1])
 		for i := uint32(0); ; i++ {
 			select {
@@ -113,31 +139,36 @@ func TestSynFlood(t *testing.T) {
 			default:
 			}
 			f.send(i)
-			// Bounded: some 50,000 a second, or what the receiver can follow. What
-			// one that is drowned loses, no protocol gets back.
-			if i%64 == 0 {
-				for range 100 {
-					time.Sleep(time.Millisecond)
-					if n := l.Stats().SYNs; n >= seen+64 {
-						seen = n
-						break
-					}
+			// Bounded: some 50,000 a second, and never more than the receiver has
+			// room for, however long it waits for a processor. What one that is
+			// drowned loses, no protocol gets back.
+			for i%64 == 0 && uint64(i) > l.Stats().SYNs {
+				time.Sleep(time.Millisecond)
+				select {
+				case <-stop:
+					return
+				default:
 				}
 			}
 		}
 	})
-	for w.host[1].listenerFor(&tcp.Tuple{Local: addr(1, 80)}).Stats().Cookies < 1000 {
-		time.Sleep(time.Millisecond)
+	cookies := func(n uint64) {
+		t.Helper()
+		if !within(patience, func() bool { return l.Stats().Cookies >= n }) {
+			t.Errorf("the flood has stopped: %+v", l.Stats())
+		}
 	}
+	cookies(1000)
 	for i := range 50 {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		cookies(l.Stats().Cookies + 64) // it goes on
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		c, err := w.host[0].Dial(ctx, netip.AddrPort{}, addr(1, 80))
 		cancel()
 		if err != nil {
 			t.Errorf("connection %d: %v", i, err)
 			break
 		}
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		out := pattern(3000, uint64(i))
 		c.Write(out)
 		c.CloseWrite()

@@ -119,12 +119,9 @@ func (w *world) close(goroutines int) {
 	if err := w.net.Close(); err != nil {
 		w.t.Error(err)
 	}
-	for range 1000 { // goroutines that have returned may not be gone yet
-		if runtime.NumGoroutine() <= goroutines {
-			return
-		}
-		runtime.Gosched()
-		time.Sleep(time.Millisecond)
+	// Goroutines that have returned may not be gone yet.
+	if runtime.NumGoroutine() <= goroutines || within(patience, func() bool { return runtime.NumGoroutine() <= goroutines }) {
+		return
 	}
 	buf := make([]byte, 1<<16)
 	w.t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), goroutines, buf[:runtime.Stack(buf, true)])
