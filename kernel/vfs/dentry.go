@@ -19,7 +19,8 @@ type Dentry struct {
 	link   atomic.Pointer[string] // text of a symbolic link, read once
 	mounts atomic.Int32           // mounts on it
 	dead   atomic.Bool            // the name is gone
-	tmp    bool                   // made by O_TMPFILE: may be linked though it has no name
+	opens  atomic.Int32           // Openeds of it
+	tmp    atomic.Bool            // made by O_TMPFILE: may be linked though it has no name, once
 	magic  bool                   // node is a Magic
 	vola   bool                   // node is a Volatile: nothing in it is cached
 

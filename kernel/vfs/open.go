@@ -33,14 +33,31 @@ func (o *Opened) Close() error {
 	}
 	err := o.File.Close()
 	o.Path.M.release()
-	if f := o.Path.M.tree.hook.Load(); f != nil && o.Flags&OPath == 0 {
-		mask := uint32(syscall.IN_CLOSE_NOWRITE)
-		if o.Flags&OAccmode != syscall.O_RDONLY {
-			mask = syscall.IN_CLOSE_WRITE
+	last := o.Path.D.opens.Add(-1) == 0
+	if t := o.Path.M.tree; t.hook.Load() != nil {
+		if o.Flags&OPath == 0 {
+			mask := uint32(syscall.IN_CLOSE_NOWRITE)
+			if o.Flags&OAccmode != syscall.O_RDONLY {
+				mask = syscall.IN_CLOSE_WRITE
+			}
+			t.Emit(o.Path, mask|isDir(o.Path.D.typ))
 		}
-		o.Path.M.tree.Emit(o.Path, mask|isDir(o.Path.D.typ))
+		if last && o.Path.D.Deleted() {
+			t.emitGone(o.Path.D)
+		}
 	}
 	return err
+}
+
+// emitGone tells of the end of a file other than a directory: its last name d has been
+// removed, and nobody has it open by that.
+func (t *Tree) emitGone(d *Dentry) {
+	if t.hook.Load() == nil || d.typ == TypeDir || d.opens.Load() > 0 {
+		return
+	}
+	if a, err := d.node.Attr(); err == nil && a.Nlink == 0 {
+		t.emit(nil, "", d.node, 0, syscall.IN_DELETE_SELF, 0)
+	}
 }
 
 func isDir(t Type) uint32 {
@@ -298,6 +315,7 @@ func (t *Tree) openNode(p Path, flags int) (*Opened, error) {
 		return nil, err
 	}
 	p.M.hold()
+	p.D.opens.Add(1)
 	if t.hook.Load() != nil {
 		t.Emit(p, syscall.IN_OPEN|isDir(p.D.typ))
 	}
@@ -355,7 +373,7 @@ func openTmpfile(c *Context, dir Path, path string, flags int, mode uint32, reso
 	}
 	d := c.Tree.newDentry(p.D, "#tmpfile", n, TypeFile)
 	d.dead.Store(true)
-	d.tmp = flags&syscall.O_EXCL == 0
+	d.tmp.Store(flags&syscall.O_EXCL == 0)
 	o, err := c.Tree.openNode(Path{p.M, d}, flags&^OTmpfile)
 	if o != nil {
 		o.Created = true
@@ -385,6 +403,7 @@ func openPath(c *Context, dir Path, path string, flags int, resolve Flags) (*Ope
 
 func openedPath(p Path, flags int) *Opened {
 	p.M.hold()
+	p.D.opens.Add(1)
 	return &Opened{File: pathFile{p.D.node}, Path: p, Flags: flags & (OPath | syscall.O_DIRECTORY | syscall.O_NOFOLLOW)}
 }
 

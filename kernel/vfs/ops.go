@@ -174,12 +174,13 @@ func LinkAt(c *Context, oldDir Path, oldPath string, newDir Path, newPath string
 		if err != nil {
 			return err
 		}
-		if a.Nlink == 0 && !old.D.tmp {
+		if a.Nlink == 0 && !old.D.tmp.Load() {
 			return syscall.ENOENT
 		}
 		if err := dir.node.Link(name, n); err != nil {
 			return err
 		}
+		old.D.tmp.Store(false)
 		if !dir.vola {
 			w.t.cache.add(dir, name, w.t.newDentry(dir, strings.Clone(name), n, old.D.typ))
 		}
@@ -233,6 +234,7 @@ func UnlinkAt(c *Context, dir Path, path string, rmdir bool) error {
 	if err == nil {
 		if !rmdir {
 			w.t.emit(nil, "", d.node, d.typ, syscall.IN_ATTRIB, 0)
+			w.t.emitGone(d)
 		} else {
 			w.t.emit(nil, "", d.node, 0, syscall.IN_DELETE_SELF, 0) // without IN_ISDIR, as Linux
 		}

@@ -198,5 +198,6 @@ func (r *rename) tell() {
 		one(r.to, r.new, r.from, r.old, r.dst)
 	case r.dst.node != nil:
 		r.t.emit(nil, "", r.dst.node, r.dst.typ, syscall.IN_ATTRIB, 0)
+		r.t.emitGone(r.dst)
 	}
 }

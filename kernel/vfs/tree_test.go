@@ -416,6 +416,26 @@ func TestHook(t *testing.T) {
 	expect("rename", "d:f 40 true", "/:g 80 true", "- 800 false")
 	must(t, vfs.UnlinkAt(c, none, "/g", false))
 	expect("unlink", "- 4 false", "/:g 200 false")
+	must(t, vfs.UnlinkAt(c, none, "/l", false)) // the last name, and nobody has it open
+	expect("last unlink", "- 4 false", "- 400 false", "/:l 200 false")
+	o, err = vfs.OpenAt(c, none, "/d/x", syscall.O_CREAT|syscall.O_RDONLY, 0o644, 0)
+	must(t, err)
+	p, err := vfs.OpenAt(c, none, "/d/x", vfs.OPath, 0, 0)
+	must(t, err)
+	got = nil
+	must(t, vfs.UnlinkAt(c, none, "/d/x", false))
+	expect("unlink of an open file", "- 4 false", "d:x 200 false")
+	must(t, o.Close())
+	expect("first close", "- 10 false")
+	must(t, p.Close())
+	expect("last close", "- 400 false")
+	put(t, c, "/d/a", "")
+	put(t, c, "/d/b", "")
+	got = nil
+	must(t, vfs.RenameAt(c, none, "/d/a", none, "/d/b", 0))
+	expect("rename over a file", "d:a 40 true", "d:b 80 true", "- 800 false", "- 4 false", "- 400 false")
+	must(t, vfs.UnlinkAt(c, none, "/d/b", false))
+	got = nil
 	must(t, vfs.UnlinkAt(c, none, "/d", true))
 	expect("rmdir", "- 400 false", "/:d 40000200 false")
 	tree.SetHook(nil)
@@ -435,6 +455,17 @@ func TestTmpfile(t *testing.T) {
 	if err != nil || a.Nlink != 0 || a.Mode != 0o644 {
 		t.Errorf("%+v %v", a, err)
 	}
+	must(t, vfs.LinkAt(c, o.Path, "", none, "/d/named", vfs.EmptyPath))
+	must(t, vfs.LinkAt(c, o.Path, "", none, "/d/also", vfs.EmptyPath))
+	must(t, vfs.UnlinkAt(c, none, "/d/also", false))
+	must(t, vfs.RenameAt(c, none, "/d/named", none, "/d/moved", 0))
+	must(t, vfs.UnlinkAt(c, none, "/d/moved", false))
+	want(t, "link of one that has had a name", vfs.LinkAt(c, o.Path, "", none, "/d/late", vfs.EmptyPath), syscall.ENOENT)
+	must(t, o.Close())
+	o, err = vfs.OpenAt(c, none, "/d", vfs.OTmpfile|syscall.O_RDWR, 0o666, 0)
+	must(t, err)
+	_, _, err = o.File.Write(&vfs.Bytes{B: []byte("hello")}, 0, false)
+	must(t, err)
 	must(t, vfs.LinkAt(c, o.Path, "", none, "/d/named", vfs.EmptyPath))
 	must(t, o.Close())
 	if s := get(t, c, "/d/named"); s != "hello" {

@@ -2,7 +2,7 @@
 // Linux defines and print what comes of it. The same binary runs on the host's Linux
 // and in a guest, and the outputs are compared case by case.
 //
-//	conf      C, some 170 cases: files, memory, processes, signals, events, sockets, /proc
+//	conf      C, some 210 cases: files, memory, processes, signals, events, sockets, /proc
 //	goconf    Go, cases that a language runtime brings along
 //	stress    threads, futexes, mappings and signals in a storm, for a given time
 //	syzz      a fuzzer over system call numbers and arguments

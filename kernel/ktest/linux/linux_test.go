@@ -11,7 +11,7 @@ import (
 )
 
 // minCases is how many cases there have to be.
-const minCases = 150
+const minCases = 210
 
 func needGCC(t *testing.T) {
 	t.Helper()

@@ -169,6 +169,9 @@ func (o *Open) Retain() *Open {
 	return o
 }
 
+// Hold is Retain for those who have o already (SCM_RIGHTS that are looked at).
+func (o *Open) Hold() { o.refs.Add(1) }
+
 // retainLive takes a reference unless the last is gone.
 func (o *Open) retainLive() bool {
 	for {

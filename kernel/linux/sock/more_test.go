@@ -21,6 +21,7 @@ type file struct {
 
 func (f *file) File() vfs.File { return f.f }
 func (f *file) Refs() int64    { return f.refs }
+func (f *file) Hold()          { f.refs++ }
 func (f *file) Release() error {
 	if f.refs--; f.refs == 0 && f.f != nil {
 		return f.f.Close()
@@ -52,6 +53,13 @@ func TestRightsTravel(t *testing.T) {
 		send(t, a, "more")
 		var got Message
 		d := vfs.Bytes{B: make([]byte, 100)}
+		if k, err := b.Recv(&d, &got, msgPeek); k != 9 || err != nil || len(got.Control.Rights) != 2 || x.refs != 2 || n.unix.count != 2 {
+			t.Fatal(k, err, got, x.refs, n.unix.count)
+		}
+		for _, r := range got.Control.Rights { // they are the reader's
+			_ = r.Release()
+		}
+		d = vfs.Bytes{B: make([]byte, 100)}
 		if k, err := b.Recv(&d, &got, 0); k != 9 || err != nil || len(got.Control.Rights) != 2 || got.Control.Rights[0] != Right(x) || got.Control.Have&HasRights == 0 {
 			t.Fatal(k, err, got) // and no octets of the next letter
 		}

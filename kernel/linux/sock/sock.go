@@ -106,6 +106,7 @@ type Cred struct{ PID, UID, GID uint32 }
 // it last gives it back: *fd.Open is one.
 type Right interface {
 	File() vfs.File
+	Hold() // takes one more reference
 	Release() error
 }
 

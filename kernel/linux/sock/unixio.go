@@ -252,6 +252,7 @@ func (s *unix) recvStream(d vfs.Dst, m *Message, flags int) (int, error) {
 		}
 		done, room = done+n, room-n
 		if peek {
+			s.lend(l, m)
 			if n < len(p) || len(l.rights) > 0 {
 				break
 			}
@@ -297,6 +298,8 @@ func (s *unix) recvDatagram(d vfs.Dst, m *Message, flags int) (int, error) {
 		s.hand(l, m)
 		s.in.pop(l)
 		l.free()
+	} else {
+		s.lend(l, m)
 	}
 	if err != nil {
 		return 0, err
@@ -319,6 +322,20 @@ func (s *unix) tell(l *letter, m *Message, cred bool) {
 		m.Control.Have |= HasCred
 		m.Control.Cred = l.cred
 	}
+}
+
+// lend gives a reader with MSG_PEEK references of its own to the rights of l.
+func (s *unix) lend(l *letter, m *Message) {
+	if m == nil || len(l.rights) == 0 {
+		return
+	}
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	for _, r := range l.rights {
+		r.Hold()
+		m.Control.Rights = append(m.Control.Rights, r)
+	}
+	m.Control.Have |= HasRights
 }
 
 // hand gives the rights of l to who reads it, and reports whether there were any. A

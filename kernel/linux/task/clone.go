@@ -30,6 +30,8 @@ func (a *CloneArgs) check() error {
 	f := a.Flags
 	has := func(b uint64) bool { return f&b != 0 }
 	switch {
+	case has(abi.CLONE_FS) && has(abi.CLONE_NEWNS|abi.CLONE_NEWUSER):
+		return syscall.EINVAL
 	case has(namespaces):
 		return syscall.EPERM
 	case has(abi.CLONE_THREAD) && !has(abi.CLONE_SIGHAND), has(abi.CLONE_SIGHAND) && !has(abi.CLONE_VM):

@@ -264,6 +264,13 @@ func ftruncate(t *task.Task, a *sys.Args) (uint64, error) {
 	return no(vfs.TruncateOpen(t.FS(), o.Where(), size))
 }
 
+// Modes of fallocate.
+const (
+	fallocKeep  = 1
+	fallocPunch = 2
+	fallocZero  = 16
+)
+
 func fallocate(t *task.Task, a *sys.Args) (uint64, error) {
 	off, n := int64(a[2]), int64(a[3])
 	o, err := t.Files().Get(int(int32(a[0])))
@@ -274,7 +281,7 @@ func fallocate(t *task.Task, a *sys.Args) (uint64, error) {
 	if off < 0 || n <= 0 {
 		return 0, syscall.EINVAL
 	}
-	if a[1]&^0x7f != 0 {
+	if a[1]&^0x7f != 0 || a[1]&(fallocPunch|fallocZero) == fallocPunch|fallocZero || a[1]&(fallocPunch|fallocKeep) == fallocPunch {
 		return 0, syscall.EOPNOTSUPP
 	}
 	if !o.CanWrite() {

@@ -383,6 +383,8 @@ func TestTerminalCalls(t *testing.T) {
 		call("write beyond the limit", syscall.EFBIG, 18, f, b, 4, 10)
 		call("truncate beyond the limit", syscall.EFBIG, 77, f, 11)
 		call("fallocate beyond the limit", syscall.EFBIG, 285, f, 0, 0, 100)
+		call("hole without KEEP_SIZE", syscall.EOPNOTSUPP, 285, f, 2, 0, 1)
+		call("hole of zeros", syscall.EOPNOTSUPP, 285, f, 2|16|1, 0, 1)
 		// SIGPIPE kills who does not ignore it.
 		call("sigaction", nil, 13, uint64(syscall.SIGPIPE), r.bytes(u64(1, 0, 0, 0)), 0, 8)
 		call("pipe", nil, 22, b)
