@@ -14,7 +14,16 @@ import (
 // words are the eight bytes that eventfd and timerfd pass through an interface.
 var words = sync.Pool{New: func() any { return new([8]byte) }}
 
+// A worder is user memory that takes and gives a word without a buffer: mm.User.
+type worder interface {
+	PutWord(v uint64) (int, error)
+	TakeWord() (uint64, error)
+}
+
 func putWord(d vfs.Dst, v uint64) (int, error) {
+	if w, ok := d.(worder); ok {
+		return w.PutWord(v)
+	}
 	b := words.Get().(*[8]byte)
 	defer words.Put(b)
 	binary.LittleEndian.PutUint64(b[:], v)
@@ -53,6 +62,17 @@ func NewEventFD(initial uint32, flags int) (*Open, error) {
 	return NewOpen(e, syscall.O_RDWR|flags&syscall.O_NONBLOCK), nil
 }
 
+// takeWord takes eight bytes, which are left, from s.
+func takeWord(s vfs.Src) (uint64, error) {
+	if w, ok := s.(worder); ok {
+		return w.TakeWord()
+	}
+	b := words.Get().(*[8]byte)
+	defer words.Put(b)
+	_, err := s.Take(b[:])
+	return binary.LittleEndian.Uint64(b[:]), err
+}
+
 func (e *eventFD) Read(d vfs.Dst, _ int64) (int, error) {
 	if d.Room() < 8 {
 		return 0, syscall.EINVAL
@@ -85,27 +105,34 @@ func (e *eventFD) writeWaiting(sl Sleeper, s vfs.Src, nonblock bool) (int, error
 	if s.Left() < 8 {
 		return 0, syscall.EINVAL
 	}
-	b := words.Get().(*[8]byte)
-	_, err := s.Take(b[:])
-	add := binary.LittleEndian.Uint64(b[:])
-	words.Put(b)
+	add, err := takeWord(s)
 	if err != nil {
 		return 0, err
 	}
 	if add == math.MaxUint64 {
 		return 0, syscall.EINVAL
 	}
-	for !e.add(add) {
+	if !e.add(add) {
 		if nonblock {
 			return 0, syscall.EAGAIN
 		}
-		fits := func() bool { return math.MaxUint64-e.n.Load() > add }
-		if err := waitOn(sl, &e.list, fits); err != nil {
+		if err := e.addWaiting(sl, add); err != nil {
 			return 0, err
 		}
 	}
 	e.list.Notify(poll.In)
 	return 8, nil
+}
+
+// addWaiting is add once it fits.
+func (e *eventFD) addWaiting(sl Sleeper, v uint64) error {
+	fits := func() bool { return math.MaxUint64-e.n.Load() > v }
+	for !e.add(v) {
+		if err := waitOn(sl, &e.list, fits); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *eventFD) add(v uint64) bool {

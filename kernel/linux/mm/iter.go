@@ -1,6 +1,9 @@
 package mm
 
-import "syscall"
+import (
+	"encoding/binary"
+	"syscall"
+)
 
 // Iovec is a range of user memory, laid out as struct iovec.
 type Iovec struct {
@@ -132,6 +135,53 @@ func (u *User) Take(p []byte) (n int, err error) {
 	}
 	u.s.mu.RUnlock()
 	return n, err
+}
+
+// PutWord is Put of 8 bytes, little-endian, as far as there is room.
+func (u *User) PutWord(v uint64) (int, error) {
+	if u.cur.Len < 8 || u.left < 8 {
+		var b [8]byte
+		binary.LittleEndian.PutUint64(b[:], v)
+		return u.Put(b[:])
+	}
+	if err := u.s.PutWord(u.cur.Base, v); err != nil {
+		return 0, err
+	}
+	u.used(8)
+	return 8, nil
+}
+
+// TakeWord is Take of 8 bytes, little-endian; what is not left is 0.
+func (u *User) TakeWord() (uint64, error) {
+	if u.cur.Len < 8 || u.left < 8 {
+		var b [8]byte
+		_, err := u.Take(b[:])
+		return binary.LittleEndian.Uint64(b[:]), err
+	}
+	v, err := u.s.Word(u.cur.Base)
+	if err == nil {
+		u.used(8)
+	}
+	return v, err
+}
+
+// PutZeros puts n bytes of zero, at most the room there is, as Put does.
+func (u *User) PutZeros(n int) (done int, err error) {
+	n = min(n, u.left)
+	for done < n && err == nil {
+		var b []byte
+		u.s.mu.RLock()
+		if b, err = u.at(n-done, ProtWrite); err == nil {
+			clear(b)
+			u.used(len(b))
+			done += len(b)
+		}
+		u.s.mu.RUnlock()
+	}
+	if u.s.old.n.Load() != 0 {
+		u.s.settle()
+	}
+	return done, err
 }
 
 // takeVec is Take over more than one range. Caller holds the read lock.

@@ -160,15 +160,15 @@ func (f *Frame) Write(m Memory, at, fp, restorer uint64, scratch []byte) error {
 	le.PutUint64(b[frameFP:], fp)
 	le.PutUint64(b[frameMask:], uint64(f.Mask))
 	f.Info.Encode((*[abi.SiginfoSize]byte)(b[frameInfo:]))
-	if err := f.writeX(m, fp); err != nil {
+	if err := m.CopyOut(at, b); err != nil {
 		return err
 	}
-	return m.CopyOut(at, b)
+	return f.writeX(m, fp, b)
 }
 
 // writeX writes the XSAVE area. The image itself gets the words that say how long it
 // is: bytes 464 to 511 belong to software, the processor leaves them alone.
-func (f *Frame) writeX(m Memory, fp uint64) error {
+func (f *Frame) writeX(m Memory, fp uint64, scratch []byte) error {
 	sw := f.XState[fpSoftware:xsaveLegacy]
 	clear(sw)
 	le.PutUint32(sw[0:], fpMagic1)
@@ -178,9 +178,9 @@ func (f *Frame) writeX(m Memory, fp uint64) error {
 	if err := m.CopyOut(fp, f.XState); err != nil {
 		return err
 	}
-	var end [fpMagic2Size]byte
-	le.PutUint32(end[:], fpMagic2)
-	return m.CopyOut(fp+uint64(len(f.XState)), end[:])
+	end := scratch[:fpMagic2Size]
+	le.PutUint32(end, fpMagic2)
+	return m.CopyOut(fp+uint64(len(f.XState)), end)
 }
 
 // Enter sets the registers for the handler of a frame at at.
@@ -215,5 +215,5 @@ func (f *Frame) Read(m Memory, rsp uint64, xstate []byte, scratch []byte) error 
 		InitXState(xstate)
 		return nil
 	}
-	return f.readX(m, fp, xstate)
+	return f.readX(m, fp, xstate, b)
 }

@@ -13,33 +13,35 @@ func InitXState(b []byte) {
 
 // readX reads the XSAVE area at fp into x. An area without the magic words is an
 // FXSAVE image: the rest of the state is as new (Linux's check_xstate_in_sigframe).
-func (f *Frame) readX(m Memory, fp uint64, x []byte) error {
+func (f *Frame) readX(m Memory, fp uint64, x, scratch []byte) error {
 	mask := le.Uint32(x[mxcsrMaskAt:])
 	if mask == 0 {
 		mask = mxcsrMaskBase
 	}
-	var legacy [xsaveLegacy]byte
-	if err := m.CopyIn(legacy[:], fp); err != nil {
+	sw := scratch[:xsaveLegacy-fpSoftware]
+	if err := m.CopyIn(sw, fp+fpSoftware); err != nil {
 		return err
 	}
-	sw := legacy[fpSoftware:]
 	size := int(le.Uint32(sw[16:]))
 	full := le.Uint32(sw[0:]) == fpMagic1 && size >= xsaveMin && size <= len(x) &&
 		int(le.Uint32(sw[4:])) >= size+fpMagic2Size
 	if full {
-		var end [fpMagic2Size]byte
-		if err := m.CopyIn(end[:], fp+uint64(size)); err != nil {
+		end := scratch[len(sw):][:fpMagic2Size]
+		if err := m.CopyIn(end, fp+uint64(size)); err != nil {
 			return err
 		}
-		full = le.Uint32(end[:]) == fpMagic2
+		full = le.Uint32(end) == fpMagic2
 	}
-	clear(x)
 	if !full {
-		copy(x, legacy[:fpSoftware])
+		clear(x)
+		if err := m.CopyIn(x[:fpSoftware], fp); err != nil {
+			return err
+		}
 		le.PutUint64(x[xstateBV:], 3) // x87 and SSE
 		return checkX(x, mask, f.Features)
 	}
 	features := le.Uint64(sw[8:])
+	clear(x[size:])
 	if err := m.CopyIn(x[:size], fp); err != nil {
 		return err
 	}
@@ -53,8 +55,8 @@ func (f *Frame) readX(m Memory, fp uint64, x []byte) error {
 func checkX(x []byte, mask uint32, features uint64) error {
 	clear(x[fpSoftware:xsaveLegacy])
 	bad := le.Uint64(x[xstateBV:])&^features != 0 || le.Uint64(x[xcompBV:]) != 0
-	for _, c := range x[xcompBV+8 : xheaderEnd] {
-		bad = bad || c != 0
+	for at := xcompBV + 8; at < xheaderEnd; at += 8 {
+		bad = bad || le.Uint64(x[at:]) != 0
 	}
 	bad = bad || le.Uint32(x[mxcsrAt:])&^mask != 0
 	le.PutUint32(x[mxcsrMaskAt:], mask)

@@ -22,8 +22,17 @@ func rawMonotonic() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
+// nanotime is the runtime's monotonic clock, as time.Since reads it.
+//
+//go:linkname nanotime runtime.nanotime
+func nanotime() int64
+
+// monoOffset is what CLOCK_MONOTONIC is ahead of nanotime, or some ns less: a time that has
+// come must not be in the future.
+var monoOffset = int64(baseMono) + int64(time.Since(base)) - nanotime()
+
 // mono is the time on CLOCK_MONOTONIC.
-func mono() time.Duration { return baseMono + time.Since(base) }
+func mono() time.Duration { return time.Duration(nanotime() + monoOffset) }
 
 // Monotonic is the time on CLOCK_MONOTONIC, which began at boot.
 func Monotonic() time.Duration { return mono() }

@@ -97,7 +97,7 @@ func (t *Task) Clone(a CloneArgs) (int, error) {
 	}
 	t.announce(c, tid, &a)
 	k.forks.Add(1)
-	go c.run()
+	k.workers.spawn(c)
 	if vfork != nil {
 		// A parent that is killed meanwhile does not wait: the child has a share of
 		// the memory.

@@ -78,7 +78,8 @@ func (t *Task) handle(i *abi.Siginfo, a *signal.Action) {
 	t.resume(true, a.Flags&abi.SA_RESTART != 0)
 	p := t.p
 	p.mu.Lock()
-	f := signal.Frame{
+	f := &t.sigframe
+	*f = signal.Frame{
 		Regs: *t.regs, Info: *i, Mask: t.mask, Stack: t.alt, Err: t.fault.err, Trap: t.fault.trap, CR2: t.fault.cr2,
 		Features: t.k.cfg.Features, XState: t.cpu.XState(),
 	}
@@ -100,22 +101,23 @@ func (t *Task) handle(i *abi.Siginfo, a *signal.Action) {
 		t.alt = signal.Stack{Flags: abi.SS_DISABLE}
 	}
 	signal.Enter(t.regs, sig, a.Handler, at)
-	signal.InitXState(t.cpu.XState())
+	signal.InitXState(f.XState)
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	t.hasSaved = false
 	m := t.mask | a.Mask
 	if a.Flags&abi.SA_NODEFER == 0 {
 		m |= signal.Bit(sig)
 	}
 	t.setMask(m)
+	p.mu.Unlock()
 }
 
 // SigReturn is rt_sigreturn(2): it puts back what the frame holds and returns what is
 // in RAX then. A frame that cannot be read, or that holds what the processor would not
 // take, is SIGSEGV.
 func (t *Task) SigReturn() (uint64, error) {
-	f := signal.Frame{Regs: *t.regs, Features: t.k.cfg.Features}
+	f := &t.sigframe
+	f.Regs, f.Features = *t.regs, t.k.cfg.Features
 	err := f.Read(t.mem, t.regs.RSP, t.cpu.XState(), t.frame[:])
 	t.restart = 0
 	if err != nil {

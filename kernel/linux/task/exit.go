@@ -90,6 +90,7 @@ func (t *Task) end() {
 	}
 	// The first program's last thread has ended before, or is this one.
 	if k.live.Add(-1) == 0 {
+		k.workers.end()
 		close(k.gone)
 	}
 }

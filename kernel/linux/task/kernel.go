@@ -67,8 +67,9 @@ type Kernel struct {
 	live  atomic.Int32 // threads
 	forks atomic.Uint64
 
-	slots slots
-	load  loadAverage
+	slots   slots
+	load    loadAverage
+	workers workers
 
 	over     bool          // the first program has ended: no more are made
 	done     chan struct{} // closed then
@@ -264,7 +265,7 @@ func (k *Kernel) Start(pr Program) (*Process, error) {
 	if pr.Before != nil {
 		pr.Before(p)
 	}
-	go t.run()
+	k.workers.spawn(t)
 	return p, nil
 }
 

@@ -16,6 +16,9 @@ func (t *Task) run() {
 			if !t.deliver() {
 				break
 			}
+			if t.work.Load() != 0 {
+				continue // a further handler, or there was no stack for this one
+			}
 		}
 		t.calls++
 		if t.calls&(sampleEvery-1) == 0 {

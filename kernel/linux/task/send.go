@@ -11,20 +11,36 @@ import (
 
 // Send sends a signal to the process: one of its threads gets it. EAGAIN where a
 // queued signal finds no room. Signal 0 does nothing.
-func (p *Process) Send(i abi.Siginfo) error { return p.send(i, nil) }
+func (p *Process) Send(i abi.Siginfo) error { return p.send(i, nil, nil) }
 
 // Send sends a signal to the thread. Any goroutine may call it.
-func (t *Task) Send(i abi.Siginfo) error { return t.p.send(i, t) }
+func (t *Task) Send(i abi.Siginfo) error { return t.p.send(i, t, nil) }
 
-// send is Send, to t alone where that is not nil.
-func (p *Process) send(i abi.Siginfo, t *Task) error {
+// SendTo is p.Send, or to.Send where to is not nil, by t's goroutine: where t sends to
+// itself nobody has to be woken.
+func (t *Task) SendTo(p *Process, to *Task, i abi.Siginfo) error {
+	if p != t.p {
+		return p.send(i, to, nil)
+	}
+	return p.send(i, to, t)
+}
+
+// send is Send, to t alone where that is not nil. by is the thread of p whose goroutine
+// calls, or nil.
+func (p *Process) send(i abi.Siginfo, t, by *Task) error {
 	sig := int(i.Signo)
 	if sig == 0 || p == p.k.init {
 		return nil
 	}
 	p.mu.Lock()
+	if by != nil {
+		by.sends = true
+	}
 	resumed := p.prepare(sig)
 	err := p.post(i, t)
+	if by != nil {
+		by.sends = false
+	}
 	p.mu.Unlock()
 	if resumed {
 		p.reportChange(abi.CLD_CONTINUED, int(sigcont))
@@ -126,6 +142,9 @@ func (t *Task) recalc() {
 
 // notify makes the thread look at its work, wherever it is. The caller holds p.mu.
 func (t *Task) notify() {
+	if t.sends {
+		return // it looks at work before user mode
+	}
 	select {
 	case t.wake <- struct{}{}:
 	default:
@@ -150,18 +169,17 @@ func (t *Task) Force(i abi.Siginfo) {
 }
 
 // Mask is the thread's signal mask.
-func (t *Task) Mask() signal.Set {
-	t.p.mu.Lock()
-	defer t.p.mu.Unlock()
-	return t.mask
-}
+func (t *Task) Mask() signal.Set { return t.mask }
 
 // SetMask sets it; SIGKILL and SIGSTOP are never blocked.
 func (t *Task) SetMask(m signal.Set) {
+	if m&^signal.Unblockable == t.mask {
+		return
+	}
 	p := t.p
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	t.setMask(m)
+	p.mu.Unlock()
 }
 
 func (t *Task) setMask(m signal.Set) {

@@ -45,6 +45,7 @@ type Task struct {
 	waitSet  signal.Set // that rt_sigtimedwait waits for
 	stopped  bool       // it has taken part in the group's stop
 	gone     bool       // it is no longer a thread of p
+	sends    bool       // its own goroutine is sending: it need not be woken
 	alt      signal.Stack
 	saved    signal.Set // to be restored once no handler is called
 	hasSaved bool
@@ -56,8 +57,10 @@ type Task struct {
 	restartFn func(t *Task) (uint64, error) // of restart_syscall
 	fault     faultState
 	frame     [signal.FrameSize]byte
+	sigframe  signal.Frame
 	args      [6]uint64
 	calls     uint64
+	yields    uint32  // while alone
 	io        mm.User // IO's
 	ioBusy    bool
 	exitCode  int32
@@ -202,7 +205,16 @@ func (t *Task) EndIO(u *mm.User) {
 }
 
 // Yield lets others run: sched_yield(2).
-func (t *Task) Yield() { t.k.cfg.Yield() }
+// Where no other thread wants to run, the kernel's own goroutines are let in each fourth
+// time: they are not what a program yields to, but may be what it polls for.
+func (t *Task) Yield() {
+	if t.k.load.busy.Load() <= 1 {
+		if t.yields++; t.yields&3 != 0 {
+			return
+		}
+	}
+	t.k.cfg.Yield()
+}
 
 // Sleeping says for /proc whether the thread waits; any goroutine may ask.
 func (t *Task) Sleeping() bool { return t.acct.since.Load() == 0 }

@@ -149,6 +149,22 @@ func fill(d vfs.Dst, f func(p []byte)) (int, error) {
 	return done, nil
 }
 
+// zeroer is a Dst that makes zeros of its own: user memory.
+type zeroer interface{ PutZeros(n int) (int, error) }
+
+// zero fills d with zeros.
+func zero(d vfs.Dst) (int, error) {
+	z, ok := d.(zeroer)
+	if !ok {
+		return fill(d, func(p []byte) { clear(p) })
+	}
+	n, err := z.PutZeros(d.Room())
+	if n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
 var buffers = sync.Pool{New: func() any { b := make([]byte, 4096); return &b }}
 
 // null is /dev/null.
@@ -170,7 +186,7 @@ type zeros struct {
 	page *zeroPage
 }
 
-func (zeros) Read(d vfs.Dst, _ int64) (int, error) { return fill(d, func(p []byte) { clear(p) }) }
+func (zeros) Read(d vfs.Dst, _ int64) (int, error) { return zero(d) }
 func (zeros) Write(s vfs.Src, off int64, _ bool) (int, int64, error) {
 	return s.Left(), off, nil
 }
@@ -216,7 +232,7 @@ func (z *zeroPage) Release()      {}
 // full is /dev/full.
 type full struct{ base }
 
-func (full) Read(d vfs.Dst, _ int64) (int, error) { return fill(d, func(p []byte) { clear(p) }) }
+func (full) Read(d vfs.Dst, _ int64) (int, error) { return zero(d) }
 func (full) Write(_ vfs.Src, off int64, _ bool) (int, int64, error) {
 	return 0, off, syscall.ENOSPC
 }

@@ -388,4 +388,7 @@ func (i *inode) putTime(off, extra int, ns int64) {
 }
 
 // now is the time that changes get, with the resolution of Linux's: a tick of 1 ms.
-func (fs *fileSystem) now() int64 { return fs.clock().Truncate(time.Millisecond).UnixNano() }
+func (fs *fileSystem) now() int64 {
+	n := fs.clock().UnixNano()
+	return n - n%int64(time.Millisecond)
+}

@@ -116,6 +116,11 @@ func waitEpoll(t *task.Task, epfd, addr, most uint64, deadline time.Time, now bo
 		_ = o.Release()
 		return 0, syscall.EINVAL
 	}
+	if n <= few {
+		k, err := waitFew(t, ep, addr, n, deadline, now)
+		_ = o.Release()
+		return num(k, err)
+	}
 	b := eventBufs.Get().(*eventBuf)
 	k, err := ep.Wait(t, b.events[:min(n, epollBatch)], deadline, now)
 	if k > 0 {
@@ -129,6 +134,23 @@ func waitEpoll(t *task.Task, epfd, addr, most uint64, deadline time.Time, now bo
 	eventBufs.Put(b)
 	_ = o.Release()
 	return num(k, err)
+}
+
+// few is how many events are told without a buffer.
+const few = 8
+
+func waitFew(t *task.Task, ep *fd.Epoll, addr uint64, n int, deadline time.Time, now bool) (int, error) {
+	var events [few]fd.Event
+	var raw [few * eventSize]byte
+	k, err := ep.Wait(t, events[:n], deadline, now)
+	if k <= 0 {
+		return k, err
+	}
+	for i, e := range events[:k] {
+		le.PutUint32(raw[i*eventSize:], e.Events)
+		le.PutUint64(raw[i*eventSize+4:], e.Data)
+	}
+	return k, t.Mem().CopyOut(addr, raw[:k*eventSize])
 }
 
 // millis is when a timeout in milliseconds ends: now for 0, never below.

@@ -41,17 +41,12 @@ func set(t *task.Task, addr, size uint64) (signal.Set, error) {
 	if size != signal.SetSize {
 		return 0, syscall.EINVAL
 	}
-	var b [8]byte
-	if err := t.Mem().CopyIn(b[:], addr); err != nil {
-		return 0, err
-	}
-	return signal.Set(le.Uint64(b[:])), nil
+	w, err := t.Mem().Word(addr)
+	return signal.Set(w), err
 }
 
 func putSet(t *task.Task, addr uint64, s signal.Set) error {
-	var b [8]byte
-	le.PutUint64(b[:], uint64(s))
-	return t.Mem().CopyOut(addr, b[:])
+	return t.Mem().PutWord(addr, uint64(s))
 }
 
 func rtSigprocmask(t *task.Task, a *sys.Args) (uint64, error) {
@@ -200,10 +195,7 @@ func send(t *task.Task, p *task.Process, to *task.Task, i abi.Siginfo) error {
 	if sig == 0 {
 		return nil
 	}
-	if to != nil {
-		return to.Send(i)
-	}
-	return p.Send(i)
+	return t.SendTo(p, to, i)
 }
 
 func kill(t *task.Task, a *sys.Args) (uint64, error) {
@@ -248,6 +240,9 @@ func sendAll(t *task.Task, list []*task.Process, i abi.Siginfo) error {
 
 // thread finds a thread, of process tgid where that is not 0: ESRCH.
 func thread(t *task.Task, tgid, tid int) (*task.Task, error) {
+	if tid == t.TID() && tgid == t.Proc().PID() {
+		return t, nil
+	}
 	o := t.Kernel().Task(tid)
 	if o == nil || tgid != 0 && o.Proc().PID() != tgid {
 		return nil, syscall.ESRCH

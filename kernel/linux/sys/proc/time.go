@@ -23,9 +23,7 @@ func duration(t *task.Task, addr uint64) (time.Duration, error) {
 }
 
 func putTimespec(t *task.Task, addr uint64, d time.Duration) error {
-	var b [abi.TimespecSize]byte
-	abi.PutTimespec(b[:], d)
-	return t.Mem().CopyOut(addr, b[:])
+	return t.Mem().PutWords(addr, uint64(d/time.Second), uint64(d%time.Second))
 }
 
 // coarse is the step of the coarse clocks: a tick of a kernel with HZ 250.
