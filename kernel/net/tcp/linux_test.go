@@ -1,11 +1,9 @@
 package tcp
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,7 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/vishvananda/netlink"
 
@@ -22,7 +19,6 @@ import (
 	"osv/kernel/net/seq"
 	"osv/kernel/net/taplink"
 	"osv/kernel/net/wire"
-	"osv/kernel/pkt"
 )
 
 // The packet scripts, run against the TCP of the machine's Linux: the script
@@ -32,7 +28,6 @@ import (
 //
 // testdata/linux.txt tells of each script whether Linux behaves the same, and if
 // not, why it is not held to it.
-
 var (
 	linuxToo = flag.Bool("tcp.linux", false, "run the packet scripts against this machine's Linux as well")
 	linuxAll = flag.Bool("tcp.linuxall", false, "with -tcp.linux: also those that it is known to differ in")
@@ -68,8 +63,6 @@ var linuxAddr, peerAddr = netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr(
 // not get in the way.
 var linuxPort uint16 = 4000
 
-var peerMAC = [6]byte{2, 0x77, 0, 0, 0, 2}
-
 func sysctl(name, value string) error {
 	return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0)
 }
@@ -100,34 +93,6 @@ func newLinuxScript(t *testing.T) *linuxScript {
 	linuxPort++
 	go s.receive()
 	return s
-}
-
-// receive gathers what Linux sends.
-func (s *linuxScript) receive() {
-	defer close(s.done)
-	bufs := make([]*pkt.Buf, 16)
-	for {
-		n := s.link.RxBatch(0, bufs)
-		if n == 0 {
-			if s.link.RxWait(0) != nil {
-				return
-			}
-		}
-		for _, b := range bufs[:n] {
-			f := bytes.Clone(b.Bytes())
-			b.Put()
-			if len(f) < wire.EthLen+wire.IPv4MinLen || f[12] != 8 || f[13] != 0 {
-				continue
-			}
-			ip, ok := wire.ParseIPv4(f[wire.EthLen:])
-			if !ok || ip.Proto() != wire.ProtoTCP || ip.Dst() != peerAddr {
-				continue
-			}
-			if h, ok := wire.ParseTCP(ip[ip.HeaderLen():ip.TotalLen()]); ok {
-				s.frames <- h
-			}
-		}
-	}
 }
 
 func (s *linuxScript) close() {
@@ -299,40 +264,6 @@ func (s *linuxScript) setup() {
 	must(sysctl("ipv4/tcp_window_scaling", onOff[s.opts["ws"]]))
 }
 
-func (s *linuxScript) socket() int {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
-	must(err)
-	must(syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1))
-	cc := "reno"
-	if s.opts["cubic"] {
-		cc = "cubic"
-	}
-	const tcpCongestion = 13
-	must(syscall.SetsockoptString(fd, syscall.IPPROTO_TCP, tcpCongestion, cc))
-	must(syscall.Bind(fd, &syscall.SockaddrInet4{Port: 80, Addr: linuxAddr.As4()}))
-	return fd
-}
-
-func (s *linuxScript) connect() {
-	s.setup()
-	s.fd = s.socket()
-	if err := syscall.Connect(s.fd, &syscall.SockaddrInet4{Port: int(s.remote), Addr: peerAddr.As4()}); err != syscall.EINPROGRESS {
-		must(err)
-	}
-}
-
-func (s *linuxScript) accept() {
-	for range 100 {
-		fd, _, err := syscall.Accept4(s.lfd, syscall.SOCK_NONBLOCK)
-		if err == nil {
-			s.fd = fd
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	panic(errors.New("nothing to accept"))
-}
-
 // advance sleeps, to a little before the time the script says: Linux's timers
 // are not late by less than that.
 func (s *linuxScript) advance(d string) {
@@ -342,253 +273,6 @@ func (s *linuxScript) advance(d string) {
 		leaveOut("takes more than four seconds")
 	}
 	time.Sleep(time.Until(s.start.Add(s.now - 8*time.Millisecond)))
-}
-
-// quiet looks whether anything is sent.
-func (s *linuxScript) quiet() {
-	select {
-	case h := <-s.frames:
-		panic(fmt.Errorf("was sent: %s", s.show(h)))
-	case <-time.After(15 * time.Millisecond):
-	}
-}
-
-func (s *linuxScript) next(wait time.Duration) wire.TCP {
-	select {
-	case h := <-s.frames:
-		if h.Flags()&wire.TCPSyn != 0 && !s.issSet {
-			s.iss, s.issSet = seq.Num(h.Seq()), true
-		}
-		var o wire.TCPOptions
-		o.Parse(h.Options())
-		s.lastTS = o.TSVal
-		return h
-	case <-time.After(wait):
-		panic(errors.New("nothing was sent"))
-	}
-}
-
-func (s *linuxScript) send(args []string) {
-	f := wire.TCPFields{SrcPort: s.remote, DstPort: 80, Window: 65535}
-	for _, r := range args[0] {
-		f.Flags |= 1 << strings.IndexRune("FSRP.UEW", r)
-	}
-	var o wire.TCPOptions
-	n := 0
-	for _, a := range args[1:] {
-		key, val, _ := strings.Cut(a, "=")
-		switch key {
-		case "seq":
-			f.Seq = uint32(atoi(val))
-		case "ack":
-			f.Ack = uint32(s.iss.Add(atoi(val)))
-		case "win":
-			f.Window = uint16(atoi(val))
-		case "len":
-			n = atoi(val)
-		case "mss":
-			o.Have |= wire.TCPOptMSS
-			o.MSS = uint16(atoi(val))
-		case "ws":
-			o.Have |= wire.TCPOptWScale
-			o.WScale = uint8(atoi(val))
-		case "sackok":
-			o.Have |= wire.TCPOptSACKOK
-		case "ts":
-			v, _, _ := strings.Cut(val, ",")
-			o.Have |= wire.TCPOptTimestamp
-			o.TSVal, o.TSEcr = uint32(atoi(v)), s.lastTS
-		case "sack":
-			o.Have |= wire.TCPOptSACK
-			for _, b := range strings.Split(val, ",") {
-				l, r, _ := strings.Cut(b, "-")
-				o.SACK[o.NSACK] = wire.TCPSACKBlock{Left: uint32(s.iss.Add(atoi(l))), Right: uint32(s.iss.Add(atoi(r)))}
-				o.NSACK++
-			}
-		default:
-			leaveOut("needs %s", key)
-		}
-	}
-	tcpLen := wire.TCPMinHeader + o.Len() + n
-	b := s.link.TxBuf(0)
-	p := b.Append(wire.EthLen + wire.IPv4MinLen + tcpLen)
-	clear(p)
-	copy(p[6:], peerMAC[:])
-	copy(p, linuxMAC())
-	p[12], p[13] = 8, 0
-	wire.PutIPv4(p[wire.EthLen:], &wire.IPv4Fields{TotalLen: wire.IPv4MinLen + tcpLen, DF: true, TTL: 64, Proto: wire.ProtoTCP,
-		Src: wire.U32(peerAddr), Dst: wire.U32(linuxAddr)})
-	h := wire.TCP(p[wire.EthLen+wire.IPv4MinLen:])
-	h.Put(&f, wire.TCPMinHeader+o.Len())
-	o.Put(h[wire.TCPMinHeader:])
-	h.SetChecksum(^wire.Fold(wire.Sum(wire.PseudoSum4(wire.U32(peerAddr), wire.U32(linuxAddr), wire.ProtoTCP, tcpLen), h)))
-	if s.link.TxBatch(0, []*pkt.Buf{b}) != 1 {
-		panic(errors.New("TAP takes nothing"))
-	}
-	// Linux has dealt with a frame when the write returns, but for softirqs that
-	// were put off.
-	time.Sleep(500 * time.Microsecond)
-}
-
-func linuxMAC() []byte {
-	i, err := net.InterfaceByName("scr0")
-	must(err)
-	return i.HardwareAddr
-}
-
-func (s *linuxScript) show(h wire.TCP) string {
-	var o wire.TCPOptions
-	o.Parse(h.Options())
-	v := fmt.Sprintf("%v seq=%d", h.Flags(), seq.Num(h.Seq()).Sub(s.iss))
-	if h.Flags()&wire.TCPAck != 0 {
-		v += fmt.Sprintf(" ack=%d", h.Ack())
-	}
-	v += fmt.Sprintf(" win=%d len=%d", h.Window(), len(h.Payload()))
-	for _, b := range o.SACK[:o.NSACK] {
-		v += fmt.Sprintf(" sack=%d-%d", b.Left, b.Right)
-	}
-	return v
-}
-
-func (s *linuxScript) expect(args []string) {
-	h := s.next(250 * time.Millisecond)
-	var o wire.TCPOptions
-	o.Parse(h.Options())
-	differ := func(what string) {
-		panic(fmt.Errorf("%s differs: sent %s", what, s.show(h)))
-	}
-	var want wire.TCPFlags
-	for _, r := range args[0] {
-		want |= 1 << strings.IndexRune("FSRP.UEW", r)
-	}
-	if h.Flags()|wire.TCPPsh != want|wire.TCPPsh {
-		differ("flags")
-	}
-	length := 0
-	for _, a := range args[1:] {
-		key, val, _ := strings.Cut(a, "=")
-		switch key {
-		case "seq":
-			if seq.Num(h.Seq()).Sub(s.iss) != atoi(val) {
-				differ(key)
-			}
-		case "ack":
-			if int(h.Ack()) != atoi(val) {
-				differ(key)
-			}
-		case "len":
-			length = atoi(val)
-		case "mss":
-			if int(o.MSS) != atoi(val) {
-				differ(key)
-			}
-		case "sack", "nosack":
-			have := ""
-			for _, b := range o.SACK[:o.NSACK] {
-				have += fmt.Sprintf(",%d-%d", b.Left, b.Right)
-			}
-			if strings.TrimPrefix(have, ",") != val {
-				differ(key)
-			}
-		case "sackok", "nosackok":
-			if (o.Have&wire.TCPOptSACKOK != 0) != (key == "sackok") {
-				differ(key)
-			}
-		case "ts", "nots":
-			if (o.Have&wire.TCPOptTimestamp != 0) != (key == "ts") {
-				differ(key)
-			}
-		case "win":
-			if (h.Window() == 0) != (atoi(val) == 0) {
-				differ(key)
-			}
-		}
-	}
-	if len(h.Payload()) != length {
-		differ("len")
-	}
-}
-
-func (s *linuxScript) write(rest string) {
-	what, want, _ := strings.Cut(rest, "=")
-	n, err := syscall.SendmsgN(s.fd, make([]byte, atoi(strings.TrimSpace(what))), nil, nil, syscall.MSG_NOSIGNAL)
-	switch want = strings.TrimSpace(want); {
-	case want == "error":
-		if err == nil {
-			panic(errors.New("no error"))
-		}
-	case want == "":
-		must(err)
-	case err == nil && n != atoi(want):
-		panic(fmt.Errorf("took %d", n))
-	}
-}
-
-func (s *linuxScript) read(rest string) {
-	what, want, _ := strings.Cut(rest, "=")
-	n, _, err := syscall.Recvfrom(s.fd, make([]byte, atoi(strings.TrimSpace(what))), 0)
-	switch want = strings.TrimSpace(want); {
-	case want == "eof":
-		if n != 0 || err != nil {
-			panic(fmt.Errorf("%d octets, %v", n, err))
-		}
-	case want == "error":
-		if err == nil || err == syscall.EAGAIN {
-			panic(fmt.Errorf("%d octets, %v", n, err))
-		}
-	case err != nil:
-		panic(err)
-	case want != "" && n != atoi(want), want == "" && n != atoi(strings.TrimSpace(what)):
-		panic(fmt.Errorf("%d octets", n))
-	}
-}
-
-func (s *linuxScript) option(args []string) {
-	const keepIdle, keepIntvl, keepCnt, userTimeout = 4, 5, 6, 18
-	set := func(level, opt, v int) { must(syscall.SetsockoptInt(s.fd, level, opt, v)) }
-	for _, a := range args {
-		key, val, _ := strings.Cut(a, "=")
-		switch key {
-		case "nodelay":
-			set(syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
-		case "usertimeout":
-			d, err := time.ParseDuration(val)
-			must(err)
-			set(syscall.IPPROTO_TCP, userTimeout, int(d.Milliseconds()))
-		case "keepalive":
-			v := strings.Split(val, ",")
-			for i, opt := range []int{keepIdle, keepIntvl} {
-				d, err := time.ParseDuration(v[i])
-				must(err)
-				set(syscall.IPPROTO_TCP, opt, int(d.Seconds()))
-			}
-			set(syscall.IPPROTO_TCP, keepCnt, atoi(v[2]))
-			set(syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1)
-		}
-	}
-}
-
-// linuxStates are TCP_ESTABLISHED and so on, from 1.
-var linuxStates = [...]string{"", "ESTABLISHED", "SYN-SENT", "SYN-RECEIVED", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "CLOSED",
-	"CLOSE-WAIT", "LAST-ACK", "LISTEN", "CLOSING"}
-
-func (s *linuxScript) state(want string) {
-	if s.fd < 0 {
-		return
-	}
-	var info [256]byte
-	n := uint32(len(info))
-	if _, _, e := syscall.Syscall6(syscall.SYS_GETSOCKOPT, uintptr(s.fd), syscall.IPPROTO_TCP, syscall.TCP_INFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&n)), 0); e != 0 {
-		panic(e)
-	}
-	got := linuxStates[info[0]]
-	if want == "TIME-WAIT" && got == "CLOSED" {
-		return // the socket does not see what waits in its place
-	}
-	if got != want {
-		panic(fmt.Errorf("state is %s", got))
-	}
 }
 
 // linuxVerdicts reads testdata/linux.txt: a script's name, and "same" or the
