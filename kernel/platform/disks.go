@@ -159,7 +159,8 @@ func (s *System) addDisks(where string, lines []irq.Line, open func(name func(in
 }
 
 // CloseDisks shuts all disks down, which also writes out what their controllers
-// cache. A program that writes calls it before it ends; nobody else does.
+// cache, and says what went wrong. The ordinary end of the program does it too: see
+// AtExit.
 func (s *System) CloseDisks() error {
 	var errs []error
 	for _, d := range s.Disks {

@@ -50,6 +50,7 @@ type System struct {
 	net        *sock.Net
 	irqs       *interrupts
 	start      time.Time
+	end        ending
 }
 
 // Booted says whether this program runs as the kernel of a guest. Programs that
@@ -137,6 +138,7 @@ func (s *System) boot() error {
 	s.attachLinks(bus)
 	trace.Stage("drivers")
 	s.watchPowerButton()
+	s.hookExit() // shuts disks down
 	if o.Bootchart {
 		fmt.Fprint(os.Stderr, trace.BootChart())
 	}

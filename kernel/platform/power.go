@@ -1,9 +1,6 @@
 package platform
 
 import (
-	"os"
-	"syscall"
-
 	"osv/kernel/hw/acpi"
 	"osv/kernel/hw/gate"
 	"osv/kernel/hw/mmio"
@@ -112,7 +109,7 @@ func (s *System) watchFixedButton(f *acpi.FADT) {
 		for l.Wait() == nil {
 			if regs.Load16(0)&pm1PowerButton != 0 {
 				regs.Store16(0, pm1PowerButton)
-				terminate()
+				s.terminate()
 			}
 		}
 	}()
@@ -140,13 +137,8 @@ func (s *System) watchGED() {
 	go func() {
 		for l.Wait() == nil {
 			if regs.Load32(0)&gedPowerDown != 0 {
-				terminate()
+				s.terminate()
 			}
 		}
 	}()
-}
-
-func terminate() {
-	log.Infof("the host asks to shut down")
-	syscall.Kill(os.Getpid(), syscall.SIGTERM)
 }

@@ -46,6 +46,8 @@ const (
 	CallFrameList  // (words, count, order): fills in frames
 	CallFreeList   // (words, count, order)
 	CallThreads    // (number, address of sched.InfoBatch Infos): fills them → number to go on with << 8 | how many
+	CallExitHook   // (address of 5 words): see SetExitHook
+	CallEndProgram // (status): what the program's own end does without a hook
 )
 
 func private(c *cpu.CPU, t *sched.Thread, nr uintptr) {
@@ -121,6 +123,10 @@ func private(c *cpu.CPU, t *sched.Thread, nr uintptr) {
 		klog.SetTarget(klog.Console(a))
 	case CallCounts:
 		counts(a)
+	case CallExitHook:
+		SetExitHook(*arch.Ptr(a), *arch.Ptr(a + 8), *arch.Ptr(a + 16), *arch.Ptr(a + 24), *arch.Ptr(a + 32))
+	case CallEndProgram:
+		ExitProgram(int(int32(a)))
 	case CallThreads:
 		n, next := sched.Infos(uint32(a), (*[sched.InfoBatch]sched.Info)(unsafe.Pointer(b)))
 		r = uintptr(next)<<8 | uintptr(n)

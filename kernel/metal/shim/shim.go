@@ -123,6 +123,9 @@ func Call(c *cpu.CPU) {
 		sched.SigReturn(t)
 		return
 	case sysExitGroup:
+		if diverted(f) {
+			return
+		}
 		ExitProgram(int(int32(f.RDI)))
 	}
 	f.RAX = simple(c, t, nr)
