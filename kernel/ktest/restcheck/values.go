@@ -421,14 +421,18 @@ func checkInterfaces(c *call) {
 	var l []struct {
 		Config struct{ Name, Addr, MTU string }
 		Data   struct {
-			IPackets uint64 `json:"ifi_ipackets"`
+			IPackets uint64            `json:"ifi_ipackets"`
+			Wakes    map[string]uint64 `json:"ifi_iwakeup_stats"`
 		}
 		Channels *struct{ Fast, Slow uint64 }
 	}
 	c.into(&l)
-	packets, channels := uint64(0), uint64(0)
+	packets, channels, wakes := uint64(0), uint64(0), uint64(0)
 	for _, i := range l {
 		packets += i.Data.IPackets
+		for _, n := range i.Data.Wakes {
+			wakes += n
+		}
 		if i.Channels != nil {
 			channels += i.Channels.Fast + i.Channels.Slow
 		}
@@ -436,8 +440,8 @@ func checkInterfaces(c *call) {
 	if packets == 0 {
 		c.errorf("no interface has received anything: %.300s", c.answer.body)
 	}
-	if c.k.Guest && channels == 0 {
-		c.errorf("no frame went into a channel: %.300s", c.answer.body)
+	if c.k.Guest && (channels == 0 || wakes == 0 || wakes > packets) {
+		c.errorf("%d frames went into a channel, %d woke a receive loop: %.300s", channels, wakes, c.answer.body)
 	}
 }
 

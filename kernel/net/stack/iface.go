@@ -88,6 +88,17 @@ type counters struct {
 	fast   atomic.Uint64 // frames that went to a channel or handler
 	slow   atomic.Uint64 // frames that went to the slow path
 	reason [demux.NumReasons]atomic.Uint64
+	wakes  [WakeClasses]atomic.Uint64
+}
+
+// WakeClasses is how many sizes of wake-ups are told apart.
+const WakeClasses = 6
+
+// woke counts a time that a receive loop did not sleep, by the frames that it found.
+func (c *counters) woke(frames int) {
+	if frames > 0 {
+		c.wakes[min(bits.Len(uint(frames-1)>>3), WakeClasses-1)].Add(1)
+	}
 }
 
 func (c *counters) drop(r demux.Reason) { c.reason[r].Add(1) }
@@ -96,6 +107,9 @@ func (c *counters) drop(r demux.Reason) { c.reason[r].Add(1) }
 type Counters struct {
 	Fast, Slow uint64
 	Reasons    map[string]uint64 // drops and slow-path frames by reason; only what is not 0
+	// Wakes counts how often receive loops were awake, by how many frames they found
+	// before they slept again: at most 8, 16, 32, 64 or 128, or more.
+	Wakes [WakeClasses]uint64
 }
 
 // Counters copies the counts.
@@ -105,6 +119,9 @@ func (ifc *Interface) Counters() Counters {
 		if n := ifc.count.reason[r].Load(); n != 0 {
 			c.Reasons[demux.Reason(r).String()] = n
 		}
+	}
+	for i := range c.Wakes {
+		c.Wakes[i] = ifc.count.wakes[i].Load()
 	}
 	return c
 }

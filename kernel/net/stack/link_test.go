@@ -101,6 +101,35 @@ func TestLoopsUnderLoad(t *testing.T) {
 	})
 }
 
+// Wake-ups are counted by the frames that they found.
+func TestWakes(t *testing.T) {
+	var c counters
+	for _, n := range []int{0, 1, 8, 9, 16, 17, 32, 33, 64, 65, 128, 129, 256, 1 << 30} {
+		c.woke(n)
+	}
+	for i, want := range []uint64{2, 2, 2, 2, 2, 3} {
+		if got := c.wakes[i].Load(); got != want {
+			t.Errorf("class %d: %d, want %d", i, got, want)
+		}
+	}
+	bubble(t, simnet.Config{}, func(t *testing.T, ss []*Stack, n *simnet.Net) {
+		ifc, err := ss[0].AddLink(n.Links[0], IfConfig{NoIPv6: true, Addrs: []netip.Prefix{pfx("10.0.0.1/24")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		before := ifc.Counters().Wakes
+		for range 10 {
+			n.Links[1].Inject(eth(wire.MAC{2, 0, 0, 0, 0, 1}, peerMAC, wire.EtherIPv4, udp4(ap("10.0.0.2:999"), ap("10.0.0.1:7"), nil)))
+			synctest.Wait()
+		}
+		after := ifc.Counters().Wakes
+		if after[0] != before[0]+10 || after[1] != 0 {
+			t.Errorf("ten frames, each after the other: %v, before %v", after, before)
+		}
+	})
+}
+
 // The slow path's channel overflows; what does not fit is counted, not lost.
 func TestSlowPathOverflow(t *testing.T) {
 	h := quiet(t, pkt.Caps{})

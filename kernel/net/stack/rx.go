@@ -73,8 +73,10 @@ func newRxLoop(ifc *Interface, q int) *rxLoop {
 func (l *rxLoop) run() {
 	spinMax := l.ifc.stack.cfg.Spin
 	spin, idle := 1, 0
+	found := 0 // frames since it slept
 	for {
-		if l.pass() > 0 {
+		if n := l.pass(); n > 0 {
+			found += n
 			if idle > 0 {
 				spin = min(spin*2, spinMax)
 			}
@@ -91,6 +93,8 @@ func (l *rxLoop) run() {
 		}
 		l.ctx.dropTx()
 		spin, idle = max(spin/2, 1), 0
+		l.ifc.count.woke(found)
+		found = 0
 		if l.ifc.link.RxWait(l.q) != nil {
 			return
 		}

@@ -251,6 +251,7 @@ func (n network) Interfaces() ([]machine.Interface, error) {
 				IPackets: st.RxFrames, IBytes: st.RxBytes, IErrors: st.RxErrors, IQDrops: st.RxNoBuf,
 				OPackets: st.TxFrames, OBytes: st.TxBytes, OErrors: st.TxErrors,
 				OKicks: &st.Doorbells, OQueueFull: &st.TxFull, IWakeups: &st.RxIRQs,
+				IWakeupStats: &machine.Wakeups{P8: c.Wakes[0], P16: c.Wakes[1], P32: c.Wakes[2], P64: c.Wakes[3], P128: c.Wakes[4], P256: c.Wakes[5]},
 			},
 			Channels: &machine.Channels{Fast: c.Fast, Slow: c.Slow, Reasons: c.Reasons},
 			Time:     gate.SinceEntry().Microseconds(),
