@@ -321,7 +321,10 @@ func (r *Runner) window(ctx context.Context, m *member, win design.Window) (err 
 // why the cell is to be measured again.
 func (r *Runner) sample(ctx context.Context, m *member, w design.Workload, c design.Cell, hdr string, try int) (*journal.Sample, error) {
 	if w.Knee != nil {
-		return r.knee(ctx, m, w, c)
+		return r.knee(ctx, w, c, func(ctx context.Context, spec load.Spec) (load.Result, error) {
+			w.Spec = spec
+			return r.measure(ctx, m.g, w, m.client, "", "")
+		})
 	}
 	res, err := r.measure(ctx, m.g, w, m.client, hdr, fmt.Sprintf("boot %d %s %s %s", m.boot.Index, c.System, c.Placement, c.Workload))
 	if err != nil {

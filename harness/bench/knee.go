@@ -13,14 +13,14 @@ import (
 // knee measures a window that is a search: the largest rate whose p99 latency stays
 // within the plan's limit, with nothing lost and the rate kept. Each load of it is
 // made again where the host was busy, by the rule for windows; a core's speed is not
-// looked at, since it has no usual value where each load has another rate.
-func (r *Runner) knee(ctx context.Context, m *member, w design.Workload, c design.Cell) (*journal.Sample, error) {
+// looked at, since it has no usual value where each load has another rate. load1 makes
+// one load.
+func (r *Runner) knee(ctx context.Context, w design.Workload, c design.Cell, load1 search.Measure) (*journal.Sample, error) {
 	cfg := search.KneeConfig{SLO: r.Plan.SLO.Std(), Low: w.Knee.Low, High: w.Knee.High, Repeats: w.Knee.Repeats, Tolerance: w.Knee.Tolerance}
 	s := &journal.Sample{Metrics: map[string]float64{}}
 	measure := func(ctx context.Context, spec load.Spec) (load.Result, error) {
-		w.Spec = spec
 		for try := 1; ; try++ {
-			res, err := r.measure(ctx, m.g, w, m.client, "", "")
+			res, err := load1(ctx, spec)
 			if err != nil {
 				return res, err
 			}

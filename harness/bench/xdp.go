@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"osv/harness/design"
 	"osv/harness/guest/linux"
@@ -43,6 +44,22 @@ func (k *Linux) loader() string {
 // Build makes what a plan's guests need beside Debian's packages, and lists the
 // files.
 func (k *Linux) Build(ctx context.Context, p design.Plan) ([]string, error) {
+	out, err := k.buildXDP(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	linux := slices.ContainsFunc(p.Systems, func(s design.System) bool { return s.Guest == "linux" })
+	if linux && slices.Contains(p.Services(), httpService.Name) {
+		if err := k.buildHTTP(ctx); err != nil {
+			return nil, err
+		}
+		out = append(out, k.httpd())
+	}
+	return out, nil
+}
+
+// buildXDP is Build of the loader.
+func (k *Linux) buildXDP(ctx context.Context, p design.Plan) ([]string, error) {
 	for _, s := range p.Systems {
 		if !isXDP(s) || k.VHost {
 			continue
@@ -63,7 +80,7 @@ func (k *Linux) prepareXDP(ctx context.Context, s design.System) error {
 		return nil
 	}
 	k.log("building the XDP cache's loader")
-	if _, err := k.Build(ctx, design.Plan{Systems: []design.System{s}}); err != nil {
+	if _, err := k.buildXDP(ctx, design.Plan{Systems: []design.System{s}}); err != nil {
 		return err
 	}
 	img, err := k.img.WithXDP(k.loader())
@@ -74,10 +91,13 @@ func (k *Linux) prepareXDP(ctx context.Context, s design.System) error {
 	return nil
 }
 
-// imageFor is the prepared image of a system.
-func (k *Linux) imageFor(s design.System) linux.Image {
-	if isXDP(s) {
+// imageFor is the prepared image of a system and service.
+func (k *Linux) imageFor(s design.System, service string) linux.Image {
+	switch {
+	case isXDP(s):
 		return *k.xdp
+	case service == httpService.Name:
+		return *k.http
 	}
 	return *k.img
 }

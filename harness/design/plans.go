@@ -12,6 +12,7 @@ const (
 	MemcachedUDPPort = "udp:11211"
 	MemcachedTCPPort = "tcp:11211"
 	IperfPort        = "tcp:5201"
+	HTTPPort         = "tcp:80"
 )
 
 // knee is the search for the highest rate of UDP GET within the plan's limit of p99
@@ -97,7 +98,7 @@ func allowed() map[string]string {
 
 // Full takes its time: ten boots a side, five seconds a load, more rates and
 // shapes of load, among them Facebook's ETC mix (30 GETs to one SET) and the
-// client that a Go program would use.
+// client that a Go program would use; the knee, and HTTP.
 func Full() Plan {
 	p := Default()
 	p.Name, p.Boots = "full", 10
@@ -105,6 +106,7 @@ func Full() Plan {
 	p.Workloads = append(append(workloads(5, 10), shapes(5)...), curve(5, 1000, 2000, 4000, 6000, 8000, 16000, 32000))
 	p.Workloads = append(p.Workloads, knee(0.5))
 	p.Workloads = append(p.Workloads, iperfBoth(5, 5)...)
+	p.Workloads = append(p.Workloads, http(2, 4)...)
 	return p
 }
 
@@ -131,6 +133,18 @@ func shapes(measure float64) []Workload {
 		u,
 		tcp("go-client", "memcached TCP GET by gomemcache, 16 workers", load.Spec{Kind: load.GoMemcache, Conns: 16}),
 	}
+}
+
+// http loads one Go program, built from the same source for both systems, so that
+// only what is below the program differs. Small replies cost packets and wake-ups,
+// large ones copies too.
+func http(measure float64, windows int) []Workload {
+	get := func(name, what, path string) Workload {
+		each := measure / float64(windows)
+		return Workload{Name: name, Title: "HTTP GET of " + what + " from one Go program on both systems, 16 connections", Port: HTTPPort, Windows: windows,
+			Spec: load.Spec{Kind: load.HTTP, Mode: load.Closed, Conns: 16, Outstanding: 1, Path: path, Warmup: seconds(each / 4), Duration: seconds(each)}}
+	}
+	return []Workload{get("http-get", "2 bytes", "/n/7"), get("http-get-16k", "16 KiB", "/bytes/16384")}
 }
 
 // Quick is a look, not a claim: two boots a side, one placement, UDP only, no

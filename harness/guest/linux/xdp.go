@@ -3,11 +3,8 @@ package linux
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,21 +54,15 @@ func BuildXDP(ctx context.Context, module, out string) error {
 }
 
 // WithXDP is the image with the loader in it and the modules that it needs, for
-// profile XDP. The root file system is the image's followed by a second archive
-// (buffer-format.rst: archives may follow one another), beside the image's own, so
-// that other profiles ship and unpack nothing of it.
+// profile XDP.
 func (img Image) WithXDP(loader string) (Image, error) {
 	prog, err := os.ReadFile(loader)
 	if err != nil {
 		return img, fmt.Errorf("linux guest: XDP loader: %w", err)
 	}
-	var parts [][]byte
-	for _, name := range []string{img.Initrd, filepath.Join(filepath.Dir(img.Initrd), "xdp.cpio")} {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			return img, fmt.Errorf("linux guest: XDP: %w", err)
-		}
-		parts = append(parts, b)
+	modules, err := os.ReadFile(filepath.Join(filepath.Dir(img.Initrd), "xdp.cpio"))
+	if err != nil {
+		return img, fmt.Errorf("linux guest: XDP: %w", err)
 	}
 	extra := &root{nodes: map[string]node{}}
 	extra.file(xdpLoader, prog, 0o755)
@@ -79,24 +70,8 @@ func (img Image) WithXDP(loader string) (Image, error) {
 	if err := extra.write(&last); err != nil {
 		return img, err
 	}
-	parts = append(parts, last.Bytes())
-	sum := sha256.Sum256(append([]byte(img.Digest), prog...))
-	img.Digest = hex.EncodeToString(sum[:])
-	img.Initrd = filepath.Join(filepath.Dir(img.Initrd), "xdp-"+img.Digest[:16]+".cpio")
 	img.xdp = true
-	if _, err := os.Stat(img.Initrd); err == nil {
-		return img, nil
-	}
-	tmp := fmt.Sprintf("%s.%d", img.Initrd, os.Getpid())
-	defer os.Remove(tmp)
-	err = writeFile(tmp, func(w io.Writer) error { _, err := w.Write(bytes.Join(parts, nil)); return err })
-	if err == nil {
-		err = os.Rename(tmp, img.Initrd)
-	}
-	if err != nil {
-		return img, fmt.Errorf("linux guest: XDP: %w", err)
-	}
-	return img, nil
+	return img.followedBy("xdp", modules, last.Bytes())
 }
 
 // xdpRoot is the archive of the modules that XDP needs beside those of order.
