@@ -6,8 +6,10 @@ import (
 
 // The bits of a page fault's error code (Intel SDM volume 3, 4.7).
 const (
-	faultWrite = 1 << 1
-	faultFetch = 1 << 4
+	faultPresent = 1 << 0
+	faultWrite   = 1 << 1
+	faultUser    = 1 << 2
+	faultFetch   = 1 << 4
 )
 
 // errAgain is for a fault whose mapping changed while the lock was released.
@@ -18,6 +20,11 @@ var errAgain = errors.New("mm: fault again")
 func (s *Space) Fault(addr uint64, code uint32) error {
 	want := ProtRead
 	switch {
+	case code&(faultPresent|faultUser) == faultPresent:
+		// The page is there, and the processor reached for it as the kernel: SMAP's
+		// fault. QEMU's TCG reads the frame of an IRET in ring 3 so. It would fault for
+		// ever.
+		return segv(SegvAccErr, addr)
 	case code&faultWrite != 0:
 		want = ProtWrite
 	case code&faultFetch != 0:

@@ -93,6 +93,19 @@ func TestTouchAndUnmap(t *testing.T) {
 	}
 }
 
+// A fault of the kernel's rights on a page that is there (SMAP) is no page to bring in.
+func TestFaultWithoutUserBit(t *testing.T) {
+	w := newWorld(t, 64, mm.Options{})
+	a := w.mmap(0, page, rw, anon)
+	w.ok(w.Store(a, 1))
+	for _, code := range []uint32{1, 3} {
+		if err := w.s.Fault(a, code); !wants(err, syscall.SIGSEGV, mm.SegvAccErr, a) {
+			t.Errorf("code %d: %v", code, err)
+		}
+	}
+	w.ok(w.s.Fault(a, 2)) // the page may have come meanwhile
+}
+
 func TestRightsOfMappings(t *testing.T) {
 	w := newWorld(t, 512, mm.Options{})
 	a := w.mmap(0, 4*page, mm.ProtRead, anon)

@@ -80,6 +80,23 @@ static void io_port(void)
 static void load_cr3(void) { asm volatile("mov %%rax, %%cr3" : : "a"(0L)); }
 static void wrmsr(void) { asm volatile("wrmsr" : : "a"(0), "d"(0), "c"(0xc0000080)); }
 static void iret(void) { asm volatile("push $0\npush $0\npush $0\npush $0\npush $0\niretq"); }
+
+/* IRETD with VM set. A processor ignores the bit in long mode; QEMU's TCG would go to
+ * virtual-8086 mode, and loop at 1000:0, if it did not read the frame with the kernel's
+ * rights, which SMAP forbids whatever AC says. */
+static void iret_v86(void)
+{
+	uint16_t *code = mmap((void *)0x10000, 65536, 7, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	uint32_t *frame = mmap((void *)0x40000, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	for (int i = 0; i < 32768; i++)
+		code[i] = 0xfeeb; /* jmp . */
+	frame[1] = 0x1000;
+	frame[2] = 1 << 17 | 0x202;
+	frame[3] = 0x100;
+	frame[4] = frame[5] = frame[6] = frame[7] = frame[8] = 0x3000;
+	asm volatile("pushf\norl $0x40000, (%%rsp)\npopf\nmov %0, %%rsp\n.byte 0xcf" : : "r"(frame) : "memory");
+}
+
 static void int_80(void) { asm volatile("int $0x80" : : "a"(1)); _exit(0); }
 static void sysenter(void) { asm volatile("sysenter"); }
 static void all_interrupts(void)
@@ -233,7 +250,7 @@ static struct {
 	void (*run)(void);
 } all[] = {T(null_read), T(null_write), T(null_jump), T(jump_to_garbage), T(jump_to_kernel), T(read_kernel), T(write_kernel), T(noncanonical),
 	T(bad_stack), T(bad_stack_call), T(signal_on_bad_stack), T(bad_sigreturn), T(garbage_sigreturn), T(privileged), T(io_port), T(load_cr3),
-	T(wrmsr), T(iret), T(int_80), T(sysenter), T(all_interrupts), T(segment_registers), T(direction_and_trap_flags), T(stack_overflow),
+	T(wrmsr), T(iret), T(iret_v86), T(int_80), T(sysenter), T(all_interrupts), T(segment_registers), T(direction_and_trap_flags), T(stack_overflow),
 	T(exhaust_mappings), T(exhaust_descriptors), T(exhaust_threads), T(fork_bomb), T(fill_tmp), T(bad_pointers), T(exhaust_memory)};
 
 static int run(void (*f)(void))
