@@ -91,7 +91,7 @@ func anyTraffic(t *testing.T, rt *rapid.T) {
 			if !hit || !errors.Is(o.req.Err, blk.ErrIO) && !errors.Is(o.req.Err, blk.ErrTimeout) {
 				rt.Fatalf("%v of %d sectors at %d, bad sector %d: %v", o.req.Op, o.n, o.req.Sector, bad, o.req.Err)
 			}
-			copy(at, r.unit.Disk[o.req.Sector*512:])
+			r.fake.Bus.Set(func() { copy(at, r.unit.Disk[o.req.Sector*512:]) })
 		case o.req.Op == blk.OpWrite:
 			copy(at, o.data)
 		default:
