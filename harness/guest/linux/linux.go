@@ -3,6 +3,9 @@
 // Debian packages by digest, with an init of one page that sets the network and
 // starts one service. No step is manual, none needs root.
 //
+// Profiles say how it is run: stock, tuned, tuned-busypoll, and xdp, which is tuned
+// with a cache of memcached's replies in the kernel (xdp.go, package xdpcache).
+//
 // Spec: initramfs buffer format and newc cpio (Linux Documentation/driver-api/
 // early-userspace/buffer-format.rst, 6.1); the init environment (unknown
 // "key=value" words of the kernel command line, Documentation/admin-guide/

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -249,14 +251,18 @@ func readLine(t *testing.T, c net.Conn) string {
 	return s
 }
 
-// Writers over UDP and TCP and a reader at once: whatever the reader sees is never
-// older than what was acknowledged before it asked.
+// Writers over UDP and TCP while 16 GETs are always on their way: what a GET sees is
+// never older than what was acknowledged before it was sent. Without Config.Settle a
+// reply that leaves after the next write came in is kept, and this fails.
 func TestXDPNeverStale(t *testing.T) {
 	x := bootXDP(t)
 	value := func(n int) string { return fmt.Sprintf("%08d", n) }
 	x.want(x.ask("set k 0 0 8\r\n"+value(0)+"\r\n"), "STORED\r\n")
 	asked := x.seen()
-	gets := 0
+	var acked, gets atomic.Int64
+	stop, flooded := make(chan struct{}), make(chan error, 1)
+	flood := x.dial("udp4")
+	go func() { flooded <- floodGets(flood, stop, &acked, &gets) }()
 	for n := 1; n <= 400; n++ {
 		set := "set k 0 0 8\r\n" + value(n) + "\r\n"
 		if n%2 == 0 {
@@ -264,18 +270,65 @@ func TestXDPNeverStale(t *testing.T) {
 		} else {
 			x.want(x.line(set), "STORED")
 		}
+		acked.Store(int64(n))
 		// Now and then for long enough that the cache answers.
 		for end := time.Now().Add(time.Duration(n%20/19) * 2 * xdpcache.DefaultSettle); ; {
-			gets++
+			gets.Add(1)
 			x.want(x.ask("get k\r\n"), "VALUE k 0 8\r\n"+value(n)+"\r\nEND\r\n")
 			if !time.Now().Before(end) {
 				break
 			}
 		}
 	}
-	if asked = x.seen() - asked; asked >= gets {
-		t.Errorf("of %d GETs the cache answered none", gets)
+	close(stop)
+	if err := <-flooded; err != nil {
+		t.Error(err)
+	}
+	if asked = x.seen() - asked; int64(asked) >= gets.Load() {
+		t.Errorf("of %d GETs the cache answered none", gets.Load())
 	} else {
-		t.Logf("%d GETs, of which the cache answered %d", gets, gets-asked)
+		t.Logf("%d GETs, of which the cache answered %d", gets.Load(), gets.Load()-int64(asked))
+	}
+}
+
+// floodGets sends GETs of key k by sixteens, waits for their replies, and ends with
+// an error at one that holds less than *acked before it was sent.
+func floodGets(c net.Conn, stop <-chan struct{}, acked, gets *atomic.Int64) error {
+	b := make([]byte, 2000)
+	for id := byte(0); ; id++ {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		least := acked.Load()
+		for range 16 {
+			if _, err := c.Write([]byte("\x01" + string([]byte{id}) + "\x00\x00\x00\x01\x00\x00get k\r\n")); err != nil {
+				return err
+			}
+			gets.Add(1)
+		}
+		for left := 16; left > 0; {
+			c.SetReadDeadline(time.Now().Add(time.Second))
+			n, err := c.Read(b)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break // a datagram is lost
+			}
+			if err != nil {
+				return err
+			}
+			if b[1] != id {
+				continue
+			}
+			left--
+			const head = 8 + len("VALUE k 0 8\r\n")
+			if n < head+8 {
+				return fmt.Errorf("reply %q", b[:n])
+			}
+			got, err := strconv.ParseInt(string(b[head:head+8]), 10, 64)
+			if err != nil || got < least {
+				return fmt.Errorf("reply %q, when %d was stored", b[8:n], least)
+			}
+		}
 	}
 }
