@@ -7,6 +7,7 @@ import (
 	"osv/kernel/hw/acpi"
 	"osv/kernel/hw/gate"
 	"osv/kernel/hw/intc"
+	"osv/kernel/hw/pci"
 	"osv/kernel/irq"
 )
 
@@ -14,8 +15,17 @@ import (
 type interrupts struct {
 	ctl     *intc.Controller
 	windows map[*intc.IOAPIC]unsafe.Pointer
-	pins    map[uint32]bool // GSIs that are in use
-	owners  [256]string     // of vectors; see nameLines
+	pins    map[uint32]*usedPin // by GSI
+	crowd   map[uint32]int      // devices that may want the GSI
+	owners  [256]string         // of vectors; see nameLines
+}
+
+// usedPin is a GSI that has a line.
+type usedPin struct {
+	p      acpi.Polarity
+	t      acpi.Trigger
+	source *line
+	shared *irq.Shared // nil: one device has it alone
 }
 
 // lockedRegisters is an I/O APIC reached through metal, whose interrupt handlers
@@ -31,7 +41,7 @@ const (
 )
 
 func (s *System) prepareIRQs() error {
-	x := &interrupts{windows: map[*intc.IOAPIC]unsafe.Pointer{}, pins: map[uint32]bool{}}
+	x := &interrupts{windows: map[*intc.IOAPIC]unsafe.Pointer{}, pins: map[uint32]*usedPin{}, crowd: map[uint32]int{}}
 	s.irqs = x
 	found := []acpi.IOAPIC{{Addr: ioapicLegacy}}
 	var overrides []acpi.InterruptOverride
@@ -85,12 +95,54 @@ func (x *interrupts) sci(n uint16) (irq.Line, error) {
 	return x.gsi(gsi, p, t)
 }
 
-// gsi makes the line of a global system interrupt. Two devices on one pin would
-// each have to quiet the other's; the second is refused.
+// expect notes which pins several functions may want: those share them from the
+// first on. A pin that one function has alone is waited on without a goroutine between.
+func (x *interrupts) expect(devices []*pci.Device, fadt *acpi.FADT) {
+	if fadt != nil {
+		n, _, _ := x.ctl.ResolveSCI(fadt.SCI)
+		x.crowd[n]++
+	}
+	for _, d := range devices {
+		if n, _, _, err := x.ctl.ResolvePCI(d.IntLine); err == nil && d.IntPin != 0 {
+			x.crowd[n]++
+		}
+	}
+}
+
+// sharedLine is a share of a pin; its source is what nameLines names.
+type sharedLine struct {
+	irq.Line
+	source *line
+}
+
+// gsi makes the line of a global system interrupt. Several devices share one that is
+// level-triggered.
 func (x *interrupts) gsi(n uint32, p acpi.Polarity, t acpi.Trigger) (irq.Line, error) {
-	if x.pins[n] {
+	u := x.pins[n]
+	if u == nil {
+		l, err := x.source(n, p, t)
+		if err != nil {
+			return nil, err
+		}
+		u = &usedPin{p: p, t: t, source: l}
+		x.pins[n] = u
+		if t != acpi.Level || x.crowd[n] < 2 {
+			return l, nil
+		}
+		u.shared = irq.Share(l)
+	}
+	if u.shared == nil || u.p != p || u.t != t {
 		return nil, fmt.Errorf("interrupt %d is used by another device", n)
 	}
+	l, err := u.shared.Line()
+	if err != nil {
+		return nil, err
+	}
+	return sharedLine{l, u.source}, nil
+}
+
+// source routes a global system interrupt to a vector of its own.
+func (x *interrupts) source(n uint32, p acpi.Polarity, t acpi.Trigger) (*line, error) {
 	chip, pin, err := x.ctl.Pin(n)
 	if err != nil {
 		return nil, err
@@ -102,7 +154,6 @@ func (x *interrupts) gsi(n uint32, p acpi.Polarity, t acpi.Trigger) (irq.Line, e
 	if err := x.ctl.Route(n, intc.Route{Vector: l.vector, APICID: gate.APICID(0), Polarity: p, Trigger: t}); err != nil {
 		return nil, err
 	}
-	x.pins[n] = true
 	if t == acpi.Level {
 		return l, gate.LevelVector(l.vector, x.windows[chip], pin) // Wait unmasks
 	}

@@ -50,12 +50,20 @@ func (l *line) Close() error {
 // nameLines says whose lines these are. It is called while devices are attached.
 func (x *interrupts) nameLines(lines []irq.Line, owner string) {
 	for _, l := range lines {
-		if l, ok := l.(*line); ok {
+		switch l := l.(type) {
+		case *line:
 			x.owners[l.vector] = owner
+		case sharedLine:
+			if o := &x.owners[l.source.vector]; *o == "" {
+				*o = owner
+			} else {
+				*o += "," + owner
+			}
 		}
 	}
 }
 
 // InterruptOwner is the name of the disk or network card that raises a vector, of the
-// first disk where a controller has several; "" where it has no name.
+// first disk where a controller has several, of all devices where they share a pin; ""
+// where it has no name.
 func (s *System) InterruptOwner(vector uint8) string { return s.irqs.owners[vector] }

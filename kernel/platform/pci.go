@@ -29,6 +29,11 @@ func (s *System) scanPCI() []found {
 	for _, w := range res.Warnings {
 		log.Warnf("%v", w)
 	}
+	var fadt *acpi.FADT
+	if s.ACPI != nil {
+		fadt = s.ACPI.FADT
+	}
+	s.irqs.expect(res.Devices, fadt)
 	var out []found
 	for _, d := range res.Devices {
 		id, transitional, ok := virtio.PCIDeviceID(d.VendorID, d.DeviceID, d.SubsystemID)

@@ -2,21 +2,29 @@
 // another in a ring: frames of 60 bytes to the MTU, each byte checked. First all
 // must arrive; then cards are reset under load, and what arrives must be whole and
 // in order; then all must arrive again. Its argument is the number of packets; a
-// million is the soak.
+// million is the soak. In the case pins none has messages and four share two pins.
 //
 // The hub has more than two cards: with two, frames that QEMU's hub held back for
 // one that does not receive overtake those that wait in the card's own queue.
 //
 //boot:want ^cards: passed
 //boot:reject ^cards: .* differs
-//boot:append --mtu=9000 --verbose 6000
+//boot:append --mtu=9000 --verbose
 //boot:machine q35,pc
 //boot:cpus 1,2
 //boot:timeout 120s
+//boot:want ^cards: eth0 52:54:00:00:00:01 eth1 52:54:00:00:00:02 eth2 52:54:00:00:00:03 eth3 52:54:00:00:00:04
 //boot:qemu -netdev hubport,id=a,hubid=0 -netdev hubport,id=b,hubid=0 -netdev hubport,id=c,hubid=0 -netdev hubport,id=d,hubid=0
+//boot:test kinds
+//boot:append 6000
 //boot:qemu -device e1000,netdev=a,mac=52:54:00:00:00:01 -device vmxnet3,netdev=b,mac=52:54:00:00:00:02
 //boot:qemu -device virtio-net-pci,netdev=c,mac=52:54:00:00:00:03,host_mtu=9000 -device e1000e,netdev=d,mac=52:54:00:00:00:04
-//boot:want ^cards: eth0 52:54:00:00:00:01 eth1 52:54:00:00:00:02 eth2 52:54:00:00:00:03 eth3 52:54:00:00:00:04
+//boot:test pins
+//boot:append 2000
+//boot:reject is used by another device
+//boot:qemu -device e1000,netdev=a,mac=52:54:00:00:00:01,addr=8 -device e1000,netdev=b,mac=52:54:00:00:00:02,addr=9
+//boot:qemu -device virtio-net-pci,netdev=c,mac=52:54:00:00:00:03,host_mtu=9000,vectors=0,addr=0xc
+//boot:qemu -device e1000-82545em,netdev=d,mac=52:54:00:00:00:04,addr=0xd
 package main
 
 import (
