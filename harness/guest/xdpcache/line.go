@@ -87,8 +87,8 @@ func (c *code) tokenise(none string) {
 	c.add(asm.Mov.Imm(asm.R8, 0), asm.Mov.Imm(asm.R9, 0))
 }
 
-// ends goes on where workText ends with s, of 4 bytes and at most length bytes
-// counted in workLen, and to label otherwise. R1 and R2 are lost.
+// ends goes on where the workLen bytes of workText end with s, and to label
+// otherwise. R1 and R2 are lost.
 func (c *code) ends(s string, otherwise string) {
 	c.add(asm.LoadMem(asm.R1, asm.R7, workLen, asm.DWord),
 		asm.JLT.Imm(asm.R1, int32(len(s)), otherwise),
