@@ -135,11 +135,14 @@ func TestExec(t *testing.T) {
 	os.WriteFile(filepath.Join(w.dir, "a.txt"), []byte("hello\n"), 0o644)
 	for line, want := range map[string]string{
 		"cat a.txt": "hello\n", "version": "OSv in Go " + machine.Version + "\n", "pwd": "/\n", "ls": "a.txt\netc\n",
-		"mkdir -p x/y; cd x; pwd; cd y; pwd": "/x\n/x/y\n",
+		"cd etc; pwd; cd ssh; pwd": "/etc\n/etc/ssh\n",
 	} {
 		if out, errs, status := run(t, c, line); out != want || errs != "" || status != 0 {
 			t.Errorf("%s: %q, %q, %d", line, out, errs, status)
 		}
+	}
+	if out, errs, status := run(t, c, "mkdir -p x/y; ls x"); out != "y\n" || errs != "" || status != 0 { // last: ls shows it
+		t.Errorf("mkdir: %q, %q, %d", out, errs, status)
 	}
 	for line, want := range map[string]int{"cat nothing": 1, "nonsense": 127, "ls -z": 2, "exit": 0, "cat a.txt | cat": 2, "scp -t /x": 127} {
 		if out, errs, status := run(t, c, line); status != want || want != 0 && errs == "" {
