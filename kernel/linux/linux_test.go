@@ -44,7 +44,7 @@ type guest struct {
 	ctx      *vfs.Context
 }
 
-func newGuest(t *testing.T, f ring3.Func) *guest {
+func newGuest(t testing.TB, f ring3.Func) *guest {
 	t.Helper()
 	g := &guest{World: ring3.New(8192)}
 	root := tmpfs.New(tmpfs.Options{Frames: linux.Frames(g.Machine), Mode: 0o755})

@@ -119,6 +119,43 @@ func TestCopiesSeeCopiesOnWrite(t *testing.T) {
 	}
 }
 
+// What files put and take a word at a time, or as zeros, over ranges of any length.
+func TestUserWords(t *testing.T) {
+	w := newWorld(t, 64, mm.Options{})
+	a := w.mmap(0, 2*page, rw, anon)
+	for _, v := range [][]mm.Iovec{{{a, 100}}, {{a, 3}, {a + page, 100}}, {{a + page - 4, 8}}} {
+		u := w.s.DstVec(v)
+		if n, err := u.PutWord(0x1122334455667788); n != 8 || err != nil {
+			t.Fatal(n, err)
+		}
+		u = w.s.SrcVec(v)
+		if x, err := u.TakeWord(); x != 0x1122334455667788 || err != nil {
+			t.Errorf("%v: %#x, %v", v, x, err)
+		}
+		u = w.s.DstVec(v)
+		room := u.Room()
+		if n, err := u.PutZeros(1 << 20); n != room || u.Room() != 0 || err != nil {
+			t.Errorf("%v: %d zeros of %d, %v", v, n, room, err)
+		}
+		u = w.s.SrcVec(v)
+		if x, err := u.TakeWord(); x != 0 || err != nil {
+			t.Errorf("%v: %#x, %v after zeros", v, x, err)
+		}
+	}
+	u := w.s.Dst(a+2*page-4, 100)
+	if n, err := u.PutWord(1); n == 8 || err != syscall.EFAULT {
+		t.Error(n, err)
+	}
+	u = w.s.Src(a+2*page-4, 8)
+	if _, err := u.TakeWord(); err != syscall.EFAULT {
+		t.Error(err)
+	}
+	u = w.s.Dst(a+page, 2*page)
+	if n, err := u.PutZeros(2 * page); n != page || err != syscall.EFAULT {
+		t.Error(n, err)
+	}
+}
+
 func TestWordsDoNotAllocate(t *testing.T) {
 	w := newWorld(t, 64, mm.Options{})
 	a := w.mmap(0, page, rw, anon)
