@@ -11,32 +11,19 @@ import (
 	"time"
 
 	"osv/harness/load"
-	"osv/harness/load/dist"
+	"osv/harness/load/loadtest"
 	"osv/harness/load/mctext"
 	"osv/harness/load/null"
 )
 
 func testItems(t testing.TB, n int, value string) *mctext.Items {
 	t.Helper()
-	k, _ := dist.Parse("32")
-	v, err := dist.Parse(value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	it, err := mctext.NewItems(n, k, v, 400000, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return it
+	return loadtest.Items(t, n, value, 400000)
 }
 
 func mix(t testing.TB, it *mctext.Items, sets float64) *mctext.Mix {
 	t.Helper()
-	p, err := dist.NewPicker("uniform", it.Len())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return mctext.NewMix(it, p, sets)
+	return loadtest.Mix(t, it, sets)
 }
 
 func spec(mode load.Mode, conns, out int, d time.Duration) load.Spec {
