@@ -5,7 +5,7 @@
 // for correct. Field names are the spec's. Covered: extents and (reading, freeing)
 // indirect blocks, linear and htree directories, 64bit, flex_bg, meta_bg,
 // metadata_csum and gdt_csum, inline data (written files are converted), extended
-// attributes, orphans, fallocate, JBD2 with revocation and checksums v2 and v3. Not
+// attributes, orphans, files without a name, fallocate, JBD2 with revocation and checksums v2 and v3. Not
 // covered: bigalloc, quota, project and verity (mounted read-only), encryption,
 // casefold, large_dir, fast commits, external journals, blocks above 4 KiB (refused,
 // with the feature's name).

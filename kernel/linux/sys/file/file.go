@@ -135,7 +135,7 @@ var Calls = []sys.Entry{
 	{Nr: 287, Name: "timerfd_gettime", Level: full, Fn: timerfdGettime, Sig: "fp"},
 	{Nr: 282, Name: "signalfd", Level: partial, Note: "poll and epoll wait for signals of the thread that made it", Fn: signalfd, Sig: "fpu"},
 	{Nr: 289, Name: "signalfd4", Level: partial, Note: "as signalfd", Fn: signalfd4, Sig: "fpuo"},
-	{Nr: 319, Name: "memfd_create", Level: partial, Note: "MFD_HUGETLB gives small pages; F_SEAL_WRITE does not look for mappings that can be written to", Fn: memfdCreate, Sig: "sx"},
+	{Nr: 319, Name: "memfd_create", Level: partial, Note: "MFD_HUGETLB gives small pages; a file opened anew by /proc/self/fd knows no seals", Fn: memfdCreate, Sig: "sx"},
 	{Nr: 253, Name: "inotify_init", Level: full, Fn: inotifyInit},
 	{Nr: 294, Name: "inotify_init1", Level: full, Fn: inotifyInit1, Sig: "o"},
 	{Nr: 254, Name: "inotify_add_watch", Level: full, Fn: inotifyAddWatch, Sig: "fsx"},
