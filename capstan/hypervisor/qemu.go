@@ -67,6 +67,7 @@ func (QEMU) Argv(qemu string, m Machine, kvm, foreground bool) []string {
 		add("-chardev", "socket,id=qmp,server=on,wait=off,host="+host+",port="+port)
 	}
 	add("-mon", "chardev=qmp,mode=control", "-device", "virtio-rng-pci")
+	add("-device", "isa-debug-exit,iobase=0xf4,iosize=0x4") // the guest's exit status
 	if m.Kernel != "" {
 		add("-kernel", m.Kernel, "-append", m.CommandLine)
 	} else {
@@ -152,6 +153,15 @@ func (q QEMU) Start(ctx context.Context, h *Host, m Machine, fg *IO) (func() err
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	c, err := q.connect(ctx, m, ended, startWait)
+	if errors.As(err, new(*exec.ExitError)) {
+		var guest *GuestStatus
+		if end := guestEnd(err, errPath); end == nil || errors.As(end, &guest) { // it ended before it was asked anything
+			if fg == nil {
+				return nil, end
+			}
+			return func() error { return end }, nil
+		}
+	}
 	if err != nil {
 		cmd.Process.Kill()                 //nolint:errcheck // gone already is fine
 		if ctx.Err() != nil && fg != nil { // interrupted, as one ends a machine in the foreground
@@ -180,11 +190,34 @@ func (q QEMU) Start(ctx context.Context, h *Host, m Machine, fg *IO) (func() err
 		if errors.Is(err, exec.ErrWaitDelay) {
 			err = nil
 		}
-		if err != nil {
-			return fmt.Errorf("qemu: %w: %s", err, stderrTail(errPath))
-		}
-		return nil
+		return guestEnd(err, errPath)
 	}, nil
+}
+
+// GuestStatus is the error for a guest that ended with a status other than 0.
+type GuestStatus struct{ Status int }
+
+func (e *GuestStatus) Error() string {
+	return fmt.Sprintf("the guest ended with status %d", e.Status)
+}
+
+// guestEnd tells how the guest ended from how QEMU did: its debug-exit device makes
+// twice the guest's status and one of it. One alone is also what QEMU's own errors
+// give, of which it says something.
+func guestEnd(err error, errPath string) error {
+	var e *exec.ExitError
+	if errors.As(err, &e) && e.ExitCode()&1 == 1 && e.ExitCode() > 0 {
+		if n := e.ExitCode() >> 1; n > 0 {
+			return &GuestStatus{n}
+		}
+		if stderrTail(errPath) == "" {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("qemu: %w: %s", err, stderrTail(errPath))
+	}
+	return nil
 }
 
 // connect waits for the control socket. A machine that has ended meanwhile, and well,

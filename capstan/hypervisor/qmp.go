@@ -52,6 +52,11 @@ func (q *QMP) Do(command string, out any) error {
 	if err := json.NewEncoder(q.conn).Encode(map[string]string{"execute": command}); err != nil {
 		return fmt.Errorf("qmp: %s: %w", command, errors.Join(err, errClosed))
 	}
+	return q.answer(command, out)
+}
+
+// answer waits for what QEMU says to a command.
+func (q *QMP) answer(command string, out any) error {
 	for {
 		var m struct {
 			Event  string

@@ -143,7 +143,10 @@ func (a *app) fail(err error) int {
 	var u usage
 	var noImage *repo.NotFound
 	var noInstance *instance.NotFound
+	var guest *hypervisor.GuestStatus
 	switch {
+	case errors.As(err, &guest): // its console has said so
+		return guest.Status
 	case errors.As(err, &u):
 		fmt.Fprintf(a.err, "capstan: %v (capstan --help)\n", err)
 		return statusUsage

@@ -508,3 +508,29 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 }
+
+// In the foreground, the guest's exit status is capstan's.
+func TestRunPassesOnTheGuestsStatus(t *testing.T) {
+	w := newWorld(t)
+	w.ok("import", "app", w.kernel(1000))
+	for _, status := range []int{0, 1, 7, 100} {
+		code, out, errs := w.run("run", "--no-ports", "-e", fmt.Sprintf("end=%d", status), "--direct", "app")
+		if code != status || !strings.Contains(out, "hello from the guest") {
+			t.Errorf("status %d of the guest: %d, %q, %q", status, code, out, errs)
+		}
+	}
+	if code, _, errs := w.run("run", "-d", "--no-ports", "-e", "end=7", "--direct", "app"); code != 0 && code != 7 {
+		t.Errorf("in the background: %d, %q", code, errs)
+	}
+}
+
+// --wait returns when the guest takes connections, and says where it cannot.
+func TestRunWaits(t *testing.T) {
+	w := newWorld(t)
+	w.ok("import", "app", w.kernel(1000))
+	w.ok("run", "-d", "--wait", "-f", fmt.Sprintf("%d:80", freePort(t)), "app")
+	w.ok("stop", "app")
+	w.fails(1, "qemu: no TCP port leads into the guest", "run", "-d", "--wait", "--no-ports", "app")
+	w.ok("stop", "app")
+	w.fails(2, "--wait: for qemu in the background only", "run", "--wait", "app")
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"osv/capstan/build"
 	"osv/capstan/hypervisor"
@@ -35,6 +37,7 @@ type runCmd struct {
 	MAC      string   `name:"mac" help:"MAC address of the network card." placeholder:"ADDRESS"`
 	Persist  bool     `help:"Keep the instance and its disk: capstan run -i NAME starts it again."`
 	Detach   bool     `short:"d" help:"Leave it in the background; capstan stop ends it."`
+	Wait     bool     `help:"qemu, with -d: return when the guest takes connections on its first TCP port, after a minute at the latest."`
 	Direct   bool     `help:"qemu: boot the kernel without firmware and disk: the fastest start."`
 	NoKVM    bool     `help:"qemu: do not use KVM." name:"no-kvm"`
 	Upload   string   `name:"gce-upload-dir" help:"gce: where the image is uploaded." placeholder:"gs://BUCKET/FOLDER"`
@@ -54,6 +57,9 @@ func (c *runCmd) Run(a *app) error {
 	h, err := hypervisor.Find(c.Platform)
 	if err != nil {
 		return usage{err}
+	}
+	if err := c.canWait(h.Name()); err != nil {
+		return err
 	}
 	o, err := c.options(a)
 	if err != nil {
@@ -250,7 +256,20 @@ func (c *runCmd) again(a *app) error {
 	return c.start(a, i)
 }
 
+// answerWait is how long --wait waits.
+const answerWait = time.Minute
+
+func (c *runCmd) canWait(hypervisor string) error {
+	if c.Wait && (!c.Detach || hypervisor != "qemu") {
+		return usagef("--wait: for qemu in the background only (-d)")
+	}
+	return nil
+}
+
 func (c *runCmd) start(a *app, i instance.Instance) error {
+	if err := c.canWait(i.Hypervisor); err != nil {
+		return err
+	}
 	m := a.instances()
 	fg := &hypervisor.IO{In: a.in, Out: a.out}
 	if c.Detach {
@@ -270,6 +289,13 @@ func (c *runCmd) start(a *app, i instance.Instance) error {
 		return err
 	}
 	if wait == nil {
+		if c.Wait {
+			ctx, cancel := context.WithTimeoutCause(a.ctx, answerWait, fmt.Errorf("not within %v", answerWait))
+			defer cancel()
+			if err := (hypervisor.QEMU{}).Answers(ctx, i.Machine); err != nil {
+				return err
+			}
+		}
 		a.say("%s runs; its console: %s; end it: capstan stop %s", i.Name, filepath.Join(i.Machine.Dir, hypervisor.ConsoleLog), i.Name)
 		return nil
 	}
