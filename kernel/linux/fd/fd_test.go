@@ -306,6 +306,36 @@ func TestPipeWakesOneReader(t *testing.T) {
 	_ = w.Release()
 }
 
+// sleepFunc is a Sleeper that does this.
+type sleepFunc func(c <-chan struct{}, deadline time.Time) error
+
+func (f sleepFunc) Sleep(c <-chan struct{}, deadline time.Time) error { return f(c, deadline) }
+
+// A signal that comes after the other end was opened does not end the open: a writer
+// that writes, closes and exits at once sends SIGCHLD before the reader runs.
+func TestFIFOMetAndSignalled(t *testing.T) {
+	node := vfs.Node(&fifoNode{ino: 8})
+	f, err := openFIFO(node, syscall.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	signalled := func(<-chan struct{}, time.Time) error { return syscall.Errno(512) } // ERESTARTSYS
+	if err := MeetFIFO(sleepFunc(signalled), f, 0); err != syscall.Errno(512) {
+		t.Fatalf("nobody there and a signal: %v", err)
+	}
+	if err := MeetFIFO(sleepFunc(func(c <-chan struct{}, d time.Time) error {
+		g, err := openFIFO(node, syscall.O_WRONLY)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = g.Close()
+		return signalled(c, d)
+	}), f, 0); err != nil {
+		t.Fatalf("met, then a signal: %v", err)
+	}
+}
+
 func TestFIFO(t *testing.T) {
 	node := &fifoNode{ino: 7}
 	at := vfs.Node(node)

@@ -84,8 +84,14 @@ func waitOn(s Sleeper, l *poll.List, met func() bool) error {
 	w.w.Exclusive = false
 	l.Add(&w.w)
 	var err error
-	for !met() && err == nil {
-		err = s.Sleep(w.c, time.Time{})
+	for !met() {
+		// A signal that comes with it does not undo it.
+		if err = s.Sleep(w.c, time.Time{}); err != nil && met() {
+			err = nil
+		}
+		if err != nil {
+			break
+		}
 	}
 	l.Remove(&w.w)
 	waits.Put(w)

@@ -62,7 +62,14 @@ func (t *Task) Sleep(c <-chan struct{}, deadline time.Time) error {
 		case <-timeout:
 			return syscall.ETIMEDOUT
 		case <-t.wake:
-			if t.work.Load() != 0 {
+			if t.work.Load() == 0 {
+				continue
+			}
+			// As in wait_event_interruptible, whose condition is looked at first.
+			select {
+			case <-c:
+				return nil
+			default:
 				return abi.ERESTARTSYS
 			}
 		}
