@@ -16,7 +16,7 @@ COUNT ?= 1
 DURATION ?=
 PLAN ?=
 FUZZTIME ?= 10s
-DEBS := qemu-system-x86 qemu-utils seabios ipxe-qemu gcc libc6-dev binutils iproute2 iperf3 iperf memcached libmemcached-tools cpio xz-utils e2fsprogs curl wrk iputils-ping ovmf
+DEBS := qemu-system-x86 qemu-utils seabios ipxe-qemu gcc libc6-dev binutils iproute2 iperf3 iperf memcached libmemcached-tools cpio xz-utils e2fsprogs curl wrk iputils-ping ovmf netcat-openbsd
 
 # Packages with test code: all but the programs that only boot.
 PKGS = $(shell go list ./... | grep -v /ktest/progs/)
@@ -24,7 +24,7 @@ PKGS = $(shell go list ./... | grep -v /ktest/progs/)
 .PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
-	@echo "Variables: PLAN=default|quick|full|flagship|iperf APP=./package CPUS=2 MEM=256 MACHINE=q35|pc|microvm APPEND='options' NET=… RUN=pattern"
+	@echo "Variables: PLAN=default|quick|full|flagship|iperf|unmodified APP=./package CPUS=2 MEM=256 MACHINE=q35|pc|microvm APPEND='options' NET=… RUN=pattern"
 
 .PHONY: deps
 deps: ## install the Debian packages that tests and benchmarks use (as root), or name them
