@@ -93,6 +93,9 @@ func TestCopiesForgetPages(t *testing.T) {
 // A thread writes, which copies the page, while another reads: it must never see an old
 // word once it has seen a new one.
 func TestCopiesSeeCopiesOnWrite(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the threads' own words race, as those of programs may")
+	}
 	w := newWorld(t, 4096, mm.Options{})
 	a := w.mmap(0, page, rw, anon)
 	w.ok(w.s.PutWord(a, 0))

@@ -1,0 +1,5 @@
+//go:build !race
+
+package mm_test
+
+const raceEnabled = false
