@@ -134,11 +134,13 @@ syscall-bench: go deps ## what system calls cost a Linux program, in OSv and in 
 	go run ./harness/cmd/sysbench
 
 .PHONY: pgo
-pgo: go ## make memcached's compiler profile anew from the hosted benchmarks of the whole path
+pgo: go ## make the compiler profiles of memcached and of the Linux ABI anew from hosted benchmarks
 	@mkdir -p build
 	go test -run '^$$' -bench Path/UDP -benchtime 6s -cpuprofile build/udp.prof -o build/path.test ./appliances/memcached/server
 	go test -run '^$$' -bench Path/TCP -benchtime 2s -cpuprofile build/tcp.prof -o build/path.test ./appliances/memcached/server
 	go tool pprof -proto build/udp.prof build/tcp.prof > appliances/memcached/default.pgo
+	go test -run '^$$' -bench Calls -benchtime 2s -cpuprofile build/linux.prof -o build/linux.test ./kernel/linux
+	go tool pprof -proto build/linux.prof > appliances/linux/default.pgo
 
 .PHONY: publish
 publish: go ## results/site: an index over the runs under results/

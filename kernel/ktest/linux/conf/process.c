@@ -244,6 +244,15 @@ CASE(proc_pdeathsig)
 	R(read(p[0], &c, 1)); /* the end: nobody is left who could write */
 }
 
+CASE(proc_affinity)
+{
+	cpu_set_t c;
+	CPU_ZERO(&c);
+	CPU_SET(0, &c);
+	R(sched_setaffinity(0, sizeof c, &c));
+	R(sched_getcpu());
+}
+
 CASE(proc_sched)
 {
 	cpu_set_t c;
@@ -251,7 +260,6 @@ CASE(proc_sched)
 	CPU_ZERO(&c);
 	CPU_SET(0, &c);
 	R(sched_setaffinity(0, sizeof c, &c));
-	R(sched_getcpu());
 	CPU_ZERO(&c);
 	R(sched_setaffinity(0, sizeof c, &c));
 	R(syscall(SYS_sched_getaffinity, 0, 4, &c));
