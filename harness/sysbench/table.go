@@ -77,7 +77,7 @@ func (r *Report) Rows() []Row {
 			return o / b
 		}
 		row.Stock, row.Tuned = ratio(Stock), ratio(Tuned)
-		if max(row.Stock, row.Tuned) > 1 {
+		if max(row.Stock, row.Tuned) >= 1.005 { // printed as more than 1.00
 			row.Reason = reason(op)
 		}
 		rows = append(rows, row)

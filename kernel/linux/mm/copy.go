@@ -8,7 +8,11 @@ import (
 // reach returns the memory at addr up to the end of its page, after making sure that
 // want can be done to it. What it returns is good until mu is released, which happens
 // in reach only before it looks. Caller holds mu for reading.
-func (s *Space) reach(addr uint64, want Prot) ([]byte, error) {
+func (s *Space) reach(addr uint64, want Prot) ([]byte, error) { return s.reachFor(addr, want, 1) }
+
+// reachFor is reach as part of a copy of n bytes. The pages of long ones are not
+// remembered: they would drive each other out, at more than a look at the table costs.
+func (s *Space) reachFor(addr uint64, want Prot, n int) ([]byte, error) {
 	p := s.nearRead(addr)
 	if want == ProtWrite {
 		p = s.nearWrite(addr)
@@ -18,7 +22,7 @@ func (s *Space) reach(addr uint64, want Prot) ([]byte, error) {
 	}
 	if s.reacher != nil && addr < TaskSize {
 		if b, dirty, ok := s.reacher.Reach(addr, want); ok && (dirty || want != ProtWrite || s.inPlace == 0) {
-			if want != ProtExec {
+			if want != ProtExec && n <= PageSize {
 				s.remember(addr, want)
 			}
 			return b, nil
@@ -45,12 +49,13 @@ func (s *Space) reach(addr uint64, want Prot) ([]byte, error) {
 // put copies p to addr and on, up to what cannot be written. Caller holds mu for
 // reading.
 func (s *Space) put(addr uint64, p []byte) (n int, err error) {
+	all := len(p)
 	for {
 		var k int
 		if g := s.nearWrite(addr); g != nil {
 			k = move(g[addr%PageSize:], p)
 		} else {
-			b, err := s.reach(addr, ProtWrite)
+			b, err := s.reachFor(addr, ProtWrite, all)
 			if err != nil {
 				return n, err
 			}
@@ -67,12 +72,13 @@ func (s *Space) put(addr uint64, p []byte) (n int, err error) {
 // get copies from addr and on to p, up to what cannot be read. Caller holds mu for
 // reading.
 func (s *Space) get(p []byte, addr uint64) (n int, err error) {
+	all := len(p)
 	for {
 		var k int
 		if g := s.nearRead(addr); g != nil {
 			k = move(p, g[addr%PageSize:])
 		} else {
-			b, err := s.reach(addr, ProtRead)
+			b, err := s.reachFor(addr, ProtRead, all)
 			if err != nil {
 				return n, err
 			}

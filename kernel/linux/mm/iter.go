@@ -71,7 +71,7 @@ func (u *User) at(n int, want Prot) ([]byte, error) {
 	if err := u.next(); err != nil {
 		return nil, err
 	}
-	b, err := u.s.reach(u.cur.Base, want)
+	b, err := u.s.reachFor(u.cur.Base, want, n)
 	if err != nil {
 		return nil, err
 	}
