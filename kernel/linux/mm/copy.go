@@ -10,16 +10,24 @@ import (
 // in reach only before it looks. Caller holds mu for reading.
 func (s *Space) reach(addr uint64, want Prot) ([]byte, error) { return s.reachFor(addr, want, 1) }
 
-// reachFor is reach as part of a copy of n bytes. The pages of long ones are not
-// remembered: they would drive each other out, at more than a look at the table costs.
+// reachFor is reach as part of a copy of n bytes.
 func (s *Space) reachFor(addr uint64, want Prot, n int) ([]byte, error) {
-	p := s.nearRead(addr)
+	var p *[PageSize]byte
 	if want == ProtWrite {
 		p = s.nearWrite(addr)
+	} else {
+		p = s.nearRead(addr)
 	}
 	if p != nil {
 		return p[addr%PageSize:], nil
 	}
+	return s.lookUp(addr, want, n)
+}
+
+// lookUp is reachFor of a page that is not remembered. Those of long copies are not
+// remembered then: they would drive each other out, at more than a look at the table
+// costs.
+func (s *Space) lookUp(addr uint64, want Prot, n int) ([]byte, error) {
 	if s.reacher != nil && addr < TaskSize {
 		if b, dirty, ok := s.reacher.Reach(addr, want); ok && (dirty || want != ProtWrite || s.inPlace == 0) {
 			if want != ProtExec && n <= PageSize {
@@ -55,7 +63,7 @@ func (s *Space) put(addr uint64, p []byte) (n int, err error) {
 		if g := s.nearWrite(addr); g != nil {
 			k = move(g[addr%PageSize:], p)
 		} else {
-			b, err := s.reachFor(addr, ProtWrite, all)
+			b, err := s.lookUp(addr, ProtWrite, all)
 			if err != nil {
 				return n, err
 			}
@@ -78,7 +86,7 @@ func (s *Space) get(p []byte, addr uint64) (n int, err error) {
 		if g := s.nearRead(addr); g != nil {
 			k = move(p, g[addr%PageSize:])
 		} else {
-			b, err := s.reachFor(addr, ProtRead, all)
+			b, err := s.lookUp(addr, ProtRead, all)
 			if err != nil {
 				return n, err
 			}
@@ -134,9 +142,7 @@ func (s *Space) WriteAt(addr uint64, p []byte) (int, error) {
 	s.mu.RLock()
 	n, err := s.put(addr, p)
 	s.mu.RUnlock()
-	if s.old.n.Load() != 0 {
-		s.settle()
-	}
+	s.settle()
 	return n, err
 }
 

@@ -100,9 +100,7 @@ func (u *User) Put(p []byte) (n int, err error) {
 		n, err = u.putVec(p)
 	}
 	u.s.mu.RUnlock()
-	if u.s.old.n.Load() != 0 {
-		u.s.settle()
-	}
+	u.s.settle()
 	return n, err
 }
 
@@ -178,9 +176,7 @@ func (u *User) PutZeros(n int) (done int, err error) {
 		}
 		u.s.mu.RUnlock()
 	}
-	if u.s.old.n.Load() != 0 {
-		u.s.settle()
-	}
+	u.s.settle()
 	return done, err
 }
 

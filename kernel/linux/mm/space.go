@@ -255,10 +255,13 @@ func (s *Space) replaced(f Frame, page bool) {
 // settle releases replaced frames if there are any and it is easy, or if they are
 // many. Caller holds no lock.
 func (s *Space) settle() {
-	n := s.old.n.Load()
-	if n == 0 {
-		return
+	if n := s.old.n.Load(); n != 0 {
+		s.release(n)
 	}
+}
+
+// release is settle where there are n.
+func (s *Space) release(n int32) {
 	if n < 256 {
 		if s.mu.TryLock() {
 			s.free()
