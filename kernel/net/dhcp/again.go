@@ -59,15 +59,16 @@ func (c *Client) SetHostname(name string) error {
 	return nil
 }
 
-// early asks for a renewal before T1, and lets the matter rest where nobody
-// answers. Caller must hold mu.
-func (c *Client) early() []func() {
+// insist asks, out of turn, until somebody answers. Where nobody does it lets the
+// matter rest: what is left of the lease is used (RFC 2131 §3.2 4). Caller must hold
+// mu.
+func (c *Client) insist(ask func() (send func())) []func() {
 	if c.tries >= maxRequests {
 		c.state = Bound
 		c.after(c.untilRenew())
 		return nil
 	}
-	send := c.renew(Renewing, 0)
+	send := ask()
 	c.after(c.backoff())
 	c.tries++
 	return []func(){send}

@@ -212,14 +212,7 @@ func (c *Client) timeout(epoch int) {
 		c.after(c.backoff())
 		c.tries++
 	case Rebooting:
-		if c.tries >= maxRequests { // RFC 2131 §3.2 4: use what is left of it
-			c.state = Bound
-			c.after(c.untilRenew())
-			break
-		}
-		out = append(out, c.send(msgRequest))
-		c.after(c.backoff())
-		c.tries++
+		out = c.insist(func() func() { return c.send(msgRequest) })
 	case Bound, Renewing, Rebinding:
 		age := c.age()
 		switch {
@@ -232,7 +225,7 @@ func (c *Client) timeout(epoch int) {
 		case age >= c.lease.Rebind:
 			out = append(out, c.renew(Rebinding, c.lease.Time-age))
 		case age < c.lease.Renew:
-			out = c.early()
+			out = c.insist(func() func() { return c.renew(Renewing, 0) })
 		default:
 			out = append(out, c.renew(Renewing, c.lease.Rebind-age))
 		}

@@ -171,15 +171,10 @@ func (s *system) End(a machine.Action) (func(), error) {
 				log.Errorf("%v", err)
 			}
 		}
-		for _, d := range s.sys.Disks {
-			if err := d.Flush(); err != nil && !d.ReadOnly() {
-				log.Errorf("%s: %v", d.Name(), err)
-			}
-		}
 		if a == machine.Reboot {
-			gate.Reset()
+			s.sys.Restart()
 		}
-		gate.Exit(0)
+		s.sys.Exit(0)
 	}, nil
 }
 

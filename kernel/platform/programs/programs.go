@@ -57,9 +57,9 @@ func Run(s *platform.System, p Program) (int, error) {
 	cfg.PowerOff = func(restart bool) {
 		unmount()
 		if restart {
-			gate.Reset()
+			s.Restart()
 		}
-		gate.Exit(0)
+		s.Exit(0)
 	}
 	if p.Strace {
 		cfg.Strace = os.Stderr

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"osv/kernel/blk"
-	"osv/kernel/blk/gpt"
 	"osv/kernel/platform"
 )
 
@@ -34,7 +33,7 @@ func find(sys *platform.System) []candidate {
 		out = append(out, candidate{disk: d, disks: n})
 		for i := range parts {
 			if p := &parts[i]; p.On == d {
-				out = append(out, candidate{disk: p, disks: n, partition: p.Entry.Number, data: p == data, partLabel: p.Entry.Name, partUUID: guid(p.Entry.ID)})
+				out = append(out, candidate{disk: p, disks: n, partition: p.Entry.Number, data: p == data, partLabel: p.Entry.Name, partUUID: p.Entry.ID.String()})
 			}
 		}
 	}
@@ -75,17 +74,6 @@ func (c *candidate) identify() error {
 func uuid(b []byte) string {
 	h := hex.EncodeToString(b)
 	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
-}
-
-// guid is uuid of a GUID, whose first three fields are little-endian (UEFI 2.10,
-// appendix A).
-func guid(g gpt.GUID) string {
-	for _, f := range [][]byte{g[:4], g[4:6], g[6:8]} {
-		for i, j := 0, len(f)-1; i < j; i, j = i+1, j-1 {
-			f[i], f[j] = f[j], f[i]
-		}
-	}
-	return uuid(g[:])
 }
 
 // lookup finds what fstab(5) calls a file system: LABEL=, UUID=, PARTLABEL=, PARTUUID=,

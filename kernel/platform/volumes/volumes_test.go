@@ -214,7 +214,7 @@ func TestLookup(t *testing.T) {
 	id := gpt.GUID{0x0f, 0xc6, 0x3d, 0xaf, 0x84, 0x83, 0x47, 0x72, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4}
 	list := []candidate{
 		{disk: a},
-		{disk: &fileDisk{name: "blk0p4"}, partition: 4, partLabel: "data", partUUID: guid(id)},
+		{disk: &fileDisk{name: "blk0p4"}, partition: 4, partLabel: "data", partUUID: id.String()},
 		{disk: b, disks: 1, label: "store", uuid: "x-y"},
 	}
 	for source, want := range map[string]string{
