@@ -3,6 +3,8 @@ package bench
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +28,26 @@ type Linux struct {
 	img    *linux.Image
 	xdp    *linux.Image // img with the XDP cache's loader
 	http   *linux.Image // img with the HTTP server
+}
+
+// program is the file of a program that is not Debian's.
+func (k *Linux) program(name string) string {
+	dir := k.Images
+	if dir == "" {
+		dir = k.Cache
+	}
+	return filepath.Join(dir, name)
+}
+
+// have reports why a program that was to be built elsewhere is not there.
+func (k *Linux) have(name, what string) error {
+	if k.Images == "" {
+		return nil
+	}
+	if _, err := os.Stat(k.program(name)); err != nil {
+		return fmt.Errorf("no %s: %w", what, err)
+	}
+	return nil
 }
 
 // Can reports whether the image has the service and the profile exists.

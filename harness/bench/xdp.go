@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"osv/harness/design"
 	"osv/harness/guest/linux"
 )
+
+// xdpload is the program that the guest loads the cache with.
+const xdpload = "xdpload"
 
 // isXDP reports whether a system is Linux with the cache in its kernel.
 func isXDP(s design.System) bool { return s.Guest == "linux" && s.Profile == linux.XDP.Name }
@@ -25,20 +26,7 @@ func (k *Linux) canXDP(s design.System, service string) error {
 	case k.VHost:
 		return errors.New("the XDP cache needs a network card of which it can turn off the offloads: not vhost-user's")
 	}
-	if k.Images != "" {
-		if _, err := os.Stat(k.loader()); err != nil {
-			return fmt.Errorf("no loader of the XDP cache: %w", err)
-		}
-	}
-	return nil
-}
-
-// loader is the file of the program that the guest loads the cache with.
-func (k *Linux) loader() string {
-	if k.Images != "" {
-		return filepath.Join(k.Images, "xdpload")
-	}
-	return filepath.Join(k.Cache, "xdpload")
+	return k.have(xdpload, "loader of the XDP cache")
 }
 
 // Build makes what a plan's guests need beside Debian's packages, and lists the
@@ -53,7 +41,7 @@ func (k *Linux) Build(ctx context.Context, p design.Plan) ([]string, error) {
 		if err := k.buildHTTP(ctx); err != nil {
 			return nil, err
 		}
-		out = append(out, k.httpd())
+		out = append(out, k.program(httpd))
 	}
 	return out, nil
 }
@@ -65,11 +53,11 @@ func (k *Linux) buildXDP(ctx context.Context, p design.Plan) ([]string, error) {
 			continue
 		}
 		if k.Images == "" {
-			if err := linux.BuildXDP(ctx, k.Module, k.loader()); err != nil {
+			if err := linux.BuildXDP(ctx, k.Module, k.program(xdpload)); err != nil {
 				return nil, fmt.Errorf("bench: %w", err)
 			}
 		}
-		return []string{k.loader()}, nil
+		return []string{k.program(xdpload)}, nil
 	}
 	return nil, nil
 }
@@ -83,7 +71,7 @@ func (k *Linux) prepareXDP(ctx context.Context, s design.System) error {
 	if _, err := k.buildXDP(ctx, design.Plan{Systems: []design.System{s}}); err != nil {
 		return err
 	}
-	img, err := k.img.WithXDP(k.loader())
+	img, err := k.img.WithXDP(k.program(xdpload))
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}

@@ -45,12 +45,19 @@ func Flagship() Plan {
 		return w
 	}
 	both := []string{"linux-stock", "osv"}
-	p := Plan{Name: "flagship", Systems: []System{linuxStock(), linuxXDP(), subject, batch, socket, two, debian},
+	systems := []System{linuxStock(), linuxXDP(), subject, batch, socket, two, debian}
+	var tcpSystems []string // the rival is for UDP
+	for _, s := range systems {
+		if s.Name != linuxXDP().Name {
+			tcpSystems = append(tcpSystems, s.Name)
+		}
+	}
+	return Plan{Name: "flagship", Systems: systems,
 		Workloads: []Workload{
 			mem("udp-get", "memcached UDP GET, 32 outstanding", MemcachedUDPPort, get),
 			mem("udp-set", "memcached UDP SET, 32 outstanding", MemcachedUDPPort, set),
-			mem("tcp-get-64", "memcached TCP GET, 64 connections", MemcachedTCPPort, tcp),
-			mem("tcp-get-pipe", "memcached TCP GET, 16 connections, 32 pipelined", MemcachedTCPPort, pipe),
+			mem("tcp-get-64", "memcached TCP GET, 64 connections", MemcachedTCPPort, tcp, tcpSystems...),
+			mem("tcp-get-pipe", "memcached TCP GET, 16 connections, 32 pipelined", MemcachedTCPPort, pipe, tcpSystems...),
 			atHalf(mem("udp-get-half", "memcached UDP GET at half of stock Linux's peak", MemcachedUDPPort, half, both...), "udp-get"),
 			atHalf(mem("tcp-get-half", "memcached TCP GET, 64 connections, at half of stock Linux's peak", MemcachedTCPPort, tcpHalf, both...), "tcp-get-64"),
 			mem("tcp-get-10k", "memcached TCP GET, 10,000 connections, 1 % active", MemcachedTCPPort, many, "osv"),
@@ -58,16 +65,6 @@ func Flagship() Plan {
 		},
 		Placements: []Placement{OneCore}, Boots: 6, Starts: 6, Together: true, CPUs: 1, MemMiB: 1024, Seed: 1,
 		Instructions: true, Allow: withXDP(withVCPUs(allowed()))}
-	for i, w := range p.Workloads {
-		if w.Systems == nil && w.Port != MemcachedUDPPort {
-			for _, s := range p.Systems {
-				if s.Name != linuxXDP().Name {
-					p.Workloads[i].Systems = append(p.Workloads[i].Systems, s.Name)
-				}
-			}
-		}
-	}
-	return p
 }
 
 // linuxXDP is tuned Linux whose kernel answers UDP GETs of cached keys itself, before

@@ -1,9 +1,10 @@
 package sysbench
 
 import (
-	"bytes"
 	"fmt"
 	"os"
+
+	"osv/harness/guest/linux"
 )
 
 // initPath is process 1 of the Linux guest, named by rdinit=.
@@ -35,27 +36,11 @@ func writeInitrd(out, bare string, prog []byte, rounds int) error {
 	for len(b)%4 != 0 {
 		b = append(b, 0)
 	}
-	w := bytes.NewBuffer(b)
-	ino := 0x10000 // apart from those of the first archive: equal numbers are hard links
-	member := func(name string, mode uint32, data []byte) {
-		ino++
-		// newc: magic, ino, mode, uid, gid, nlink, mtime, filesize, maj, min, rmaj, rmin,
-		// namesize, check; name and data each padded to four bytes.
-		h := fmt.Sprintf("070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",
-			ino, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name)+1, 0, name)
-		w.WriteString(h)
-		w.Write(make([]byte, -len(h)&3))
-		w.Write(data)
-		w.Write(make([]byte, -len(data)&3))
+	more, err := linux.Overlay(map[string][]byte{"sysbench": prog, initPath[1:]: fmt.Appendf(nil, initScript, rounds)}, "usr", "var/tmp")
+	if err != nil {
+		return fmt.Errorf("sysbench: initrd: %w", err)
 	}
-	const dir, file = 0o040755, 0o100755
-	member("usr", dir, nil)
-	member("var", dir, nil)
-	member("var/tmp", dir, nil)
-	member("sysbench", file, prog)
-	member(initPath[1:], file, fmt.Appendf(nil, initScript, rounds))
-	member("TRAILER!!!", 0, nil)
-	if err := os.WriteFile(out, w.Bytes(), 0o644); err != nil {
+	if err := os.WriteFile(out, append(b, more...), 0o644); err != nil {
 		return fmt.Errorf("sysbench: initrd: %w", err)
 	}
 	return nil

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
+
+	"osv/harness/stats"
 )
 
 // Parse reads a console: the least time of each operation in ns, by the program's
@@ -59,12 +60,8 @@ type Cell struct {
 }
 
 func cellOf(v []float64) Cell {
-	s := slices.Sorted(slices.Values(v))
-	m := s[len(s)/2]
-	if len(s)%2 == 0 {
-		m = (s[len(s)/2-1] + m) / 2
-	}
-	return Cell{Median: m, Min: s[0], Max: s[len(s)-1]}
+	s, _ := stats.Summarize(v) // the only error is an empty v
+	return Cell{Median: s.Median, Min: s.Min, Max: s.Max}
 }
 
 // Report is what all boots said.

@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -128,11 +129,9 @@ func (b Bench) Run(ctx context.Context) (*Report, error) {
 
 // order is forward in even rounds, backward in odd ones.
 func order(g []guest, round int) []guest {
-	out := append([]guest(nil), g...)
+	out := slices.Clone(g)
 	if round%2 == 1 {
-		for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
-			out[i], out[j] = out[j], out[i]
-		}
+		slices.Reverse(out)
 	}
 	return out
 }

@@ -1,12 +1,10 @@
 package linux
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -36,21 +34,7 @@ const (
 // BuildXDP compiles the program that puts the cache into the guest's kernel.
 // module is the folder of this module.
 func BuildXDP(ctx context.Context, module, out string) error {
-	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
-		return fmt.Errorf("linux guest: %w", err)
-	}
-	tmp := fmt.Sprintf("%s.%d", out, os.Getpid())
-	defer os.Remove(tmp)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", tmp, "./harness/guest/xdpcache/xdpload")
-	cmd.Dir = module
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("linux guest: go build xdpload: %w\n%s", err, text)
-	}
-	if err := os.Rename(tmp, out); err != nil {
-		return fmt.Errorf("linux guest: %w", err)
-	}
-	return nil
+	return BuildProgram(ctx, module, "harness/guest/xdpcache/xdpload", out, "-ldflags=-s -w")
 }
 
 // WithXDP is the image with the loader in it and the modules that it needs, for
@@ -64,14 +48,12 @@ func (img Image) WithXDP(loader string) (Image, error) {
 	if err != nil {
 		return img, fmt.Errorf("linux guest: XDP: %w", err)
 	}
-	extra := &root{nodes: map[string]node{}}
-	extra.file(xdpLoader, prog, 0o755)
-	var last bytes.Buffer
-	if err := extra.write(&last); err != nil {
+	extra, err := Overlay(map[string][]byte{xdpLoader: prog})
+	if err != nil {
 		return img, err
 	}
 	img.xdp = true
-	return img.followedBy("xdp", modules, last.Bytes())
+	return img.followedBy("xdp", modules, extra)
 }
 
 // xdpRoot is the archive of the modules that XDP needs beside those of order.
