@@ -2,7 +2,6 @@ package hypervisor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -32,35 +31,45 @@ func (QEMU) Answers(ctx context.Context, m Machine) error {
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	for {
-		c, err := net.DialTimeout("tcp", net.JoinHostPort(host, strconv.Itoa(f.From)), answerStep)
-		for step := 0; err == nil && step < 5; step++ {
-			var list string
-			if list, err = q.monitor("info usernet"); err != nil {
-				c.Close()
-				return fmt.Errorf("qemu: %s: %w", m.Name, err)
-			}
-			if taken(list, f) {
-				c.Close()
-				return nil
-			}
-			select {
-			case <-ctx.Done():
-				c.Close()
-				return fmt.Errorf("qemu: %s does not answer on %s: %w", m.Name, f, context.Cause(ctx))
-			case <-time.After(answerStep):
-			}
-		}
-		if err == nil {
-			c.Close()
-			continue
-		}
+	pause := func() error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("qemu: %s does not answer on %s: %w", m.Name, f, context.Cause(ctx))
 		case <-time.After(answerStep):
+			return nil
 		}
 	}
+	for {
+		c, err := net.DialTimeout("tcp", net.JoinHostPort(host, strconv.Itoa(f.From)), answerStep)
+		if err != nil {
+			if err := pause(); err != nil {
+				return err
+			}
+			continue
+		}
+		ok, err := watch(q, m.Name, f, pause)
+		c.Close()
+		if err != nil || ok {
+			return err
+		}
+	}
+}
+
+// watch looks some times whether the guest takes the connection that was just made.
+func watch(q *QMP, name string, f Forward, pause func() error) (bool, error) {
+	for range 5 {
+		list, err := q.monitor("info usernet")
+		if err != nil {
+			return false, fmt.Errorf("qemu: %s: %w", name, err)
+		}
+		if taken(list, f) {
+			return true, nil
+		}
+		if err := pause(); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // taken looks for a connection by way of f that the guest has taken in what "info
@@ -78,15 +87,4 @@ func taken(list string, f Forward) bool {
 		}
 	}
 	return false
-}
-
-// monitor has QEMU's other monitor carry out a line, and returns what it prints.
-func (q *QMP) monitor(line string) (string, error) {
-	q.conn.SetDeadline(time.Now().Add(qmpWait)) //nolint:errcheck // a socket has deadlines
-	if err := json.NewEncoder(q.conn).Encode(map[string]any{"execute": "human-monitor-command", "arguments": map[string]string{"command-line": line}}); err != nil {
-		return "", fmt.Errorf("qmp: %s: %w", line, errors.Join(err, errClosed))
-	}
-	var out string
-	err := q.answer(line, &out)
-	return out, err
 }

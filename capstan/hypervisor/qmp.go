@@ -48,15 +48,21 @@ func Dial(ctx context.Context, control string) (*QMP, error) {
 
 // Do runs a command without arguments, and stores its answer into out unless nil.
 func (q *QMP) Do(command string, out any) error {
-	q.conn.SetDeadline(time.Now().Add(qmpWait)) //nolint:errcheck // a socket has deadlines
-	if err := json.NewEncoder(q.conn).Encode(map[string]string{"execute": command}); err != nil {
-		return fmt.Errorf("qmp: %s: %w", command, errors.Join(err, errClosed))
-	}
-	return q.answer(command, out)
+	return q.ask(command, map[string]any{"execute": command}, out)
 }
 
-// answer waits for what QEMU says to a command.
-func (q *QMP) answer(command string, out any) error {
+// monitor has QEMU's other monitor carry out a line, and returns what it prints.
+func (q *QMP) monitor(line string) (out string, err error) {
+	err = q.ask(line, map[string]any{"execute": "human-monitor-command", "arguments": map[string]string{"command-line": line}}, &out)
+	return out, err
+}
+
+// ask sends a request and waits for what QEMU says to it. Errors name the command.
+func (q *QMP) ask(command string, request map[string]any, out any) error {
+	q.conn.SetDeadline(time.Now().Add(qmpWait)) //nolint:errcheck // a socket has deadlines
+	if err := json.NewEncoder(q.conn).Encode(request); err != nil {
+		return fmt.Errorf("qmp: %s: %w", command, errors.Join(err, errClosed))
+	}
 	for {
 		var m struct {
 			Event  string
