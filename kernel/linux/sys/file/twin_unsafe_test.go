@@ -60,6 +60,9 @@ func (h *host) call(nr uint64, args ...uint64) (uint64, error) {
 		a[i] = uintptr(v)
 	}
 	r, _, e := syscall.Syscall6(uintptr(nr), a[0], a[1], a[2], a[3], a[4], a[5])
+	for e == syscall.EINTR { // the Go runtime preempts by signals, and nobody else sends one
+		r, _, e = syscall.Syscall6(uintptr(nr), a[0], a[1], a[2], a[3], a[4], a[5])
+	}
 	if e != 0 {
 		return 0, e
 	}
