@@ -226,15 +226,13 @@ func (c *Conn) finish(now int64) {
 
 // Segment takes a segment that came by the slow path: the channel was full, or
 // there is none any more. What is in the channel came before it.
-func (c *Conn) Segment(t *tcp.Tuple, b *pkt.Buf) {
+func (c *Conn) Segment(_ *tcp.Tuple, b *pkt.Buf) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.detached { // found just before its end
-		var s tcp.Segment
-		if c.h.parse(t, b, &s) {
-			c.h.refuse(t, &s)
-			s.Drop()
-		}
+		// Not for us to refuse: it may be a SYN for a listener, or for TIME-WAIT. What
+		// is sent again finds the way.
+		b.Put()
 		return
 	}
 	now := c.h.clock.Now()

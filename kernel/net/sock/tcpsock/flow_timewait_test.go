@@ -91,3 +91,66 @@ func TestTimeWaitWithoutListener(t *testing.T) {
 	}
 	c.Close()
 }
+
+// A SYN that was on its way to the tuple's old connection, or to its TIME-WAIT, when
+// that ended is not refused: the listener takes it when it is sent again.
+func TestSYNMeetsEnd(t *testing.T) {
+	theirs := tcp.Tuple{Local: addr(1, 7), Remote: addr(0, 5000)}
+	for name, end := range map[string]func(w *world, old *Conn) tcp.Endpoint{
+		"TIME-WAIT": func(w *world, old *Conn) tcp.Endpoint {
+			tw := &w.host[1].tw
+			tw.mu.Lock()
+			defer tw.mu.Unlock()
+			e := tw.head
+			tw.end(e)
+			return e
+		},
+		"connection": func(w *world, old *Conn) tcp.Endpoint {
+			w.host[1].tw.mu.Lock()
+			defer w.host[1].tw.mu.Unlock()
+			w.host[1].tw.end(w.host[1].tw.head)
+			return old
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, worldConfig{manual: true})
+			h := &probe{data: func(f *Flow, p []byte) int { f.Close(); return len(p) }}
+			if _, err := w.host[1].Serve(addr(1, 7), ListenConfig{}, func(*Flow) Handler { return h }); err != nil {
+				t.Fatal(err)
+			}
+			_, path, _ := w.host[0].stack.Route(netip.Addr{}, hostAddr[1])
+			open := func() *Conn {
+				c, err := w.host[0].open(tcp.Tuple{Local: addr(0, 5000), Remote: addr(1, 7)}, path, &DialConfig{Options: tcp.Options{NoDelay: true}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.advance(10 * time.Millisecond)
+				return c
+			}
+			c := open()
+			old := w.host[1].lookup(&theirs)
+			c.TryWrite([]byte("x"))
+			w.advance(10 * time.Millisecond)
+			c.Close()
+			w.advance(20 * time.Millisecond)
+			if n := w.host[1].TimeWaits(); n != 1 || !old.detached {
+				t.Fatalf("%d in TIME-WAIT, detached %v", n, old.detached)
+			}
+			// The stack has looked, and finds what is no more.
+			if err := w.host[1].stack.InsertFlow(&theirs, tcp.Flow{Slow: end(w, old)}); err != nil {
+				t.Fatal(err)
+			}
+			c = open()
+			w.host[1].stack.RemoveFlow(&theirs)
+			w.advance(3 * time.Second)
+			if n, err := c.TryWrite([]byte("x")); n != 1 || err != nil {
+				t.Errorf("wrote %d, %v", n, err)
+			}
+			if n := w.host[1].Stats.Refused.Load(); n != 0 {
+				t.Errorf("%d refused", n)
+			}
+			c.Close()
+			w.advance(20 * time.Millisecond)
+		})
+	}
+}

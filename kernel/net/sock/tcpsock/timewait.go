@@ -139,9 +139,8 @@ func (e *waiting) Segment(tu *tcp.Tuple, b *pkt.Buf) {
 		return
 	}
 	t.mu.Lock()
-	if e.gone {
+	if e.gone { // found just before its end; as in Conn.Segment
 		t.mu.Unlock()
-		t.h.refuse(tu, &s)
 		s.Drop()
 		return
 	}
