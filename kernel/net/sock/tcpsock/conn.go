@@ -8,6 +8,7 @@ import (
 
 	"osv/kernel/net/clock"
 	"osv/kernel/net/tcp"
+	"osv/kernel/net/wire"
 	"osv/kernel/pkt"
 )
 
@@ -137,9 +138,16 @@ func (c *Conn) pull(now int64) bool {
 // input processes one segment. Caller must hold mu.
 func (c *Conn) input(now int64, b *pkt.Buf) {
 	var s tcp.Segment
-	if c.h.parse(c.core.Tuple(), b, &s) {
-		c.core.Input(now, &s)
+	if !c.h.parse(c.core.Tuple(), b, &s) {
+		return
 	}
+	if c.core.State() == tcp.StateClosed && s.Flags&(wire.TCPSyn|wire.TCPAck|wire.TCPRst) == wire.TCPSyn {
+		// A peer short of ports has ended the connection and begins the next one with
+		// the same tuple, in one batch: the SYN comes again, and finds the listener.
+		s.Drop()
+		return
+	}
+	c.core.Input(now, &s)
 }
 
 // settle ends a stretch of work: what is to be sent goes out, who waits is woken,

@@ -2,6 +2,7 @@ package tcpsock
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"syscall"
 	"testing"
@@ -148,6 +149,45 @@ func TestSYNMeetsEnd(t *testing.T) {
 			}
 			if n := w.host[1].Stats.Refused.Load(); n != 0 {
 				t.Errorf("%d refused", n)
+			}
+			c.Close()
+			w.advance(20 * time.Millisecond)
+		})
+	}
+}
+
+// A peer that ends a connection by a RST and begins the next with the same port at once
+// is not refused, though both segments are processed together.
+func TestSYNRightAfterReset(t *testing.T) {
+	for _, flow := range []bool{false, true} {
+		t.Run(fmt.Sprintf("flow=%v", flow), func(t *testing.T) {
+			w := newWorld(t, worldConfig{manual: true})
+			var err error
+			if flow {
+				_, err = w.host[1].Serve(addr(1, 7), ListenConfig{}, func(*Flow) Handler { return &probe{data: func(f *Flow, p []byte) int { return len(p) }} })
+			} else {
+				_, err = w.host[1].Listen(addr(1, 7), ListenConfig{})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, path, _ := w.host[0].stack.Route(netip.Addr{}, hostAddr[1])
+			open := func() *Conn {
+				c, err := w.host[0].open(tcp.Tuple{Local: addr(0, 5000), Remote: addr(1, 7)}, path, &DialConfig{Options: tcp.Options{NoDelay: true}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return c
+			}
+			c := open()
+			w.advance(10 * time.Millisecond)
+			c.TryWrite([]byte("x"))
+			w.advance(10 * time.Millisecond)
+			c.abort()
+			c = open()
+			w.advance(3 * time.Second)
+			if n, err := c.TryWrite([]byte("x")); n != 1 || err != nil {
+				t.Errorf("wrote %d, %v", n, err)
 			}
 			c.Close()
 			w.advance(20 * time.Millisecond)
